@@ -1,0 +1,1 @@
+"""What turns raw files into a registered model: sources, training, evaluation, registration, jobs."""

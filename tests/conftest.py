@@ -1,0 +1,24 @@
+"""Fixtures of every test: the open data's folder and the test database, each skipping where it is not given."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Folder of the open data (`SEQUELA_DATA`)."""
+    value = os.environ.get("SEQUELA_DATA")
+    if not value or not Path(value).is_dir():
+        pytest.skip("SEQUELA_DATA is not the folder of the open data")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> str:
+    """Address of a PostgreSQL database for tests (`SEQUELA_TEST_POSTGRES`)."""
+    value = os.environ.get("SEQUELA_TEST_POSTGRES")
+    if not value:
+        pytest.skip("SEQUELA_TEST_POSTGRES is not the address of a test database")
+    return value
