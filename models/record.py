@@ -41,7 +41,7 @@ def from_plain(cls: type[T], data: Any, *, where: str) -> T:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where} must be a table of keys, got {type(data).__name__}; write one key a line")
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cast(Any, cls)) if f.init}
+    fields = {f.name: f for f in dataclasses.fields(cast("Any", cls)) if f.init}
     unknown = sorted(set(data) - set(fields))
     if unknown:
         raise ConfigError(
@@ -77,7 +77,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise _wrong(where, "a table", value)
         return {str(k): _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
-        return from_plain(cast(type[Any], hint), value, where=where)
+        return from_plain(cast("type[Any]", hint), value, where=where)
     return _convert_scalar(hint, value, where)
 
 
