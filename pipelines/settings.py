@@ -1,0 +1,103 @@
+"""From environment variables to frozen settings; nothing else in `pipelines` reads the environment.
+
+| variable | meaning | default |
+|---|---|---|
+| `MLFLOW_TRACKING_URI` | where runs are tracked | `sqlite:///mlflow.db` in the working directory |
+| `MLFLOW_REGISTRY_URI` | where versions are registered | the tracking address |
+| `MLFLOW_EXPERIMENT_NAME` | experiment of the runs | `sequela` |
+| `SEQUELA_DATABASE_URL` | lease and job store | the tracking address if it is a database, else `sqlite:///sequela.db` |
+| `SEQUELA_CACHE` | downloaded models and interrupted jobs | `.sequela` in the working directory |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from models.errors import ConfigError
+
+DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+DEFAULT_DATABASE_URL = "sqlite:///sequela.db"
+DEFAULT_EXPERIMENT = "sequela"
+DEFAULT_CACHE = ".sequela"
+DATABASE_SCHEMES = ("sqlite:", "postgresql:", "postgresql+psycopg2:")
+
+# MLflow must never unpickle, and neither it nor what it imports may report home.
+MLFLOW_SWITCHES = {
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where runs, versions, leases and files live.
+
+    Args:
+        tracking_uri: MLflow's tracking address.
+        registry_uri: MLflow's registry address.
+        experiment: name of the experiment.
+        database_url: SQLAlchemy address of the database of the lease and the job store; it may hold a
+            password, so it is left out of the printed form.
+        cache: folder of downloaded models and of interrupted jobs.
+    """
+
+    tracking_uri: str = field(default=DEFAULT_TRACKING_URI, repr=False)
+    registry_uri: str = field(default=DEFAULT_TRACKING_URI, repr=False)
+    experiment: str = DEFAULT_EXPERIMENT
+    database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)
+    cache: Path = Path(DEFAULT_CACHE)
+
+    def __post_init__(self) -> None:
+        """Refuses a database that has no lease."""
+        if not self.database_url.startswith(DATABASE_SCHEMES):
+            raise ConfigError(
+                f"SEQUELA_DATABASE_URL must begin with sqlite: or postgresql:, got "
+                f"{self.database_url.partition(':')[0]!r}; give an SQLAlchemy address of one of them"
+            )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings of this process.
+
+        Args:
+            environ: the variables; the process's own where left out. An empty value counts as not set.
+
+        Raises:
+            ConfigError: if the database is neither SQLite nor PostgreSQL.
+        """
+        given = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
+        tracking = given.get("MLFLOW_TRACKING_URI", DEFAULT_TRACKING_URI)
+        database = tracking if tracking.startswith(DATABASE_SCHEMES) else DEFAULT_DATABASE_URL
+        return cls(
+            tracking_uri=with_driver(tracking),
+            registry_uri=with_driver(given.get("MLFLOW_REGISTRY_URI", tracking)),
+            experiment=given.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_EXPERIMENT),
+            database_url=with_driver(given.get("SEQUELA_DATABASE_URL", database)),
+            cache=Path(given.get("SEQUELA_CACHE", DEFAULT_CACHE)),
+        )
+
+
+def with_driver(url: str) -> str:
+    """The address with psycopg2 named: SQLAlchemy 2.1 takes a bare `postgresql://` for psycopg 3, 2.0 for psycopg2.
+
+    Example:
+        >>> with_driver("postgresql://user@host/name")
+        'postgresql+psycopg2://user@host/name'
+    """
+    return url.replace("postgresql://", "postgresql+psycopg2://", 1) if url.startswith("postgresql://") else url
+
+
+def switch_mlflow() -> None:
+    """Sets MLflow's switches in this process; must run before `mlflow` is first imported."""
+    os.environ.update(MLFLOW_SWITCHES)
+    # The model code is trusted only with verified artifacts: an operator may tighten, never loosen, these.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+def child_environment() -> dict[str, str]:
+    """This process's environment for a child that runs one job."""
+    return dict(os.environ)
