@@ -76,20 +76,20 @@ def outcomes_of(cohort: Cohort, outcome: str) -> StayOutcomes:
     return StayOutcomes(value, time_min)
 
 
-def step_labels(encoded: Encoded, outcomes: StayOutcomes, task: TaskSpec) -> Floats:
+def step_labels(step_offsets: Ints, time_min: Ints, outcomes: StayOutcomes, task: TaskSpec) -> Floats:
     """(steps, targets) labels in the outcome's own units; NaN = not supervised.
 
     A stay-scope label stands at every step of its stay: which steps count in training is a matter of
     weights (`make_targets`), and evaluation reads the step it asks for.
     """
-    stay = np.repeat(np.arange(len(encoded)), encoded.lengths)
+    stay = np.repeat(np.arange(len(step_offsets) - 1), np.diff(step_offsets))
     value, event_min = outcomes.value[stay], outcomes.time_min[stay]
     if not task.horizons_h:
         label = value
         if task.scope is LabelScope.STEP:
-            label = _after_event(value, event_min, encoded.time_min, task)
+            label = _after_event(value, event_min, time_min, task)
         return label[:, None]
-    columns = [_within_horizon(value, event_min, encoded.time_min, task, hours) for hours in task.horizons_h]
+    columns = [_within_horizon(value, event_min, time_min, task, hours) for hours in task.horizons_h]
     return np.stack(columns, axis=1)
 
 

@@ -1,0 +1,72 @@
+"""Everything of a model but its weights: what `bundle.json` holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.calibration import Calibration
+from models.channels import Channel, StaticVariable
+from models.disclaimer import DISCLAIMER_EN
+from models.encoding import Encoding
+from models.errors import ArtifactError
+from models.network import NetworkConfig
+from models.notes import NotesConfig
+from models.task import TaskSpec
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model's facts; plain values, so that it is written and read as JSON.
+
+    Args:
+        name: name of the registered model.
+        task: what is predicted.
+        channels: declarations of the channels that the cohort has: units, conversions and limits.
+        statics: declarations of the static variables.
+        encoding: the fitted encoding.
+        network: shape of the network.
+        notes: how notes are read, or None where the model reads none.
+        calibration: the fitted calibration.
+        thresholds: decision thresholds by name, chosen on the calibration part.
+        metrics: figures on the hold-out, with intervals.
+        config: the resolved training configuration.
+        cohort: fingerprint, source, licence and counts of the training cohort.
+        versions: versions of the libraries that made it.
+        created: UTC time, RFC 3339.
+        disclaimer: the words that every answer carries.
+        schema_version: version of this layout.
+    """
+
+    name: str
+    task: TaskSpec
+    channels: tuple[Channel, ...]
+    statics: tuple[StaticVariable, ...]
+    encoding: Encoding
+    network: NetworkConfig
+    notes: NotesConfig | None
+    calibration: Calibration
+    thresholds: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    cohort: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    disclaimer: str = DISCLAIMER_EN
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Refuses another schema and an encoding whose channels are not declared."""
+        if self.schema_version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"schema_version must be {SCHEMA_VERSION}, got {self.schema_version}; "
+                "load the artifact with the release that wrote it, or train again"
+            )
+        declared = {c.name for c in self.channels}
+        missing = sorted(set(self.encoding.channels) - declared)
+        if missing:
+            raise ArtifactError(
+                f"channels must declare every encoded channel, got none for {', '.join(missing)}; save the bundle again"
+            )

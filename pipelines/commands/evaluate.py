@@ -1,0 +1,51 @@
+"""`sequela evaluate MODEL COHORT --out FILE.json`: figures with intervals over every stay of a cohort."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models.disclaimer import DISCLAIMER_EN
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("model", help="models:/name@alias, models:/name/version or an artifact folder")
+    parser.add_argument("cohort", type=Path, help="folder that `sequela prepare` wrote")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--bootstrap", type=int, help="bootstrap draws (default: the model's own configuration)")
+
+
+def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Evaluates and writes; returns what was written."""
+    from dataclasses import replace
+
+    from models.artifact import load_artifact
+    from models.record import from_plain
+    from models.scorer import resolve_device
+    from pipelines.cohort import read_cohort
+    from pipelines.commands.train import metric_lines
+    from pipelines.evaluate import EvaluationConfig, evaluate
+    from pipelines.registry import resolve_model
+    from pipelines.score_cohort import labelled_scores
+    from pipelines.settings import Settings
+
+    resolved = resolve_model(args.model, Settings.from_environment())
+    scorer = load_artifact(resolved.folder, device=resolve_device("auto"))
+    bundle = scorer.bundle
+    config = from_plain(EvaluationConfig, bundle.config["evaluation"], where="evaluation")
+    if args.bootstrap is not None:
+        config = replace(config, bootstrap=args.bootstrap)
+    scores = labelled_scores(scorer, read_cohort(args.cohort))
+    figures = evaluate(scores, bundle.task, config, thresholds=bundle.thresholds)
+    figures |= {"model": {"name": bundle.name, "digest": scorer.digest}, "disclaimer": DISCLAIMER_EN}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    for line in metric_lines(figures, {}):
+        say(line)
+    say(f"wrote {args.out}")
+    say(DISCLAIMER_EN)
+    return figures

@@ -1,0 +1,48 @@
+"""`sequela score MODEL COHORT --out FILE.parquet`: the risk at every time step of every stay."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models.disclaimer import DISCLAIMER_EN
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("model", help="models:/name@alias, models:/name/version or an artifact folder")
+    parser.add_argument("cohort", type=Path, help="folder that `sequela prepare` wrote")
+    parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
+
+
+def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Scores and writes; returns what was written where, by which model."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from models.artifact import load_artifact
+    from models.scorer import resolve_device
+    from pipelines.cohort import read_cohort
+    from pipelines.registry import resolve_model
+    from pipelines.score_cohort import score_table
+    from pipelines.settings import Settings
+
+    resolved = resolve_model(args.model, Settings.from_environment())
+    scorer = load_artifact(resolved.folder, device=resolve_device("auto"))
+    table = score_table(scorer, read_cohort(args.cohort))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    words = {"disclaimer": DISCLAIMER_EN, "model": scorer.bundle.name, "digest": scorer.digest}
+    pq.write_table(arrow.replace_schema_metadata((arrow.schema.metadata or {}) | words), args.out)
+    stays = int(table["stay_id"].nunique())
+    say(f"wrote {len(table):,} time steps of {stays:,} stays to {args.out}")
+    say(DISCLAIMER_EN)
+    return {
+        "stays": stays,
+        "time_steps": len(table),
+        "out": str(args.out),
+        "model": {"name": scorer.bundle.name, "digest": scorer.digest},
+        "disclaimer": DISCLAIMER_EN,
+    }

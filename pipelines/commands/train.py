@@ -1,0 +1,70 @@
+"""`sequela train COHORT... --config FILE`: trains, calibrates, evaluates, logs to MLflow and registers."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models.disclaimer import DISCLAIMER_EN
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("cohorts", nargs="+", type=Path, metavar="COHORT", help="folders that `sequela prepare` wrote")
+    parser.add_argument("--config", type=Path, required=True, help="TOML file of the run, see configs/")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, repeatable")
+    parser.add_argument("--folder", type=Path, help="working folder (default: work/<name>)")
+    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in the folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Trains and registers one model; returns the run's identity and its metrics."""
+    from pipelines.cohort import read_cohort
+    from pipelines.config import load_config
+    from pipelines.publish import Publication
+    from pipelines.settings import Settings
+    from pipelines.train import train
+
+    config = load_config(args.config, args.set)
+    cohorts = [read_cohort(path) for path in args.cohorts]
+    folder = args.folder or Path("work") / config.name
+    with Publication(config, Settings.from_environment()) as publication:
+        trained = train(
+            cohorts,
+            config,
+            folder=folder,
+            resume=args.resume,
+            progress=not args.quiet,
+            say=say,
+            on_epoch=publication.log_epoch,
+        )
+        version = publication.register(trained)
+    for line in metric_lines(trained.metrics, trained.baselines):
+        say(line)
+    say(f"registered models:/{config.name}/{version} (run {publication.run_id}, alias challenger)")
+    say(DISCLAIMER_EN)
+    return {
+        "run_id": publication.run_id,
+        "model": f"models:/{config.name}/{version}",
+        "metrics": trained.metrics["metrics"],
+        "baselines": {name: figures["metrics"] for name, figures in trained.baselines.items()},
+        "disclaimer": DISCLAIMER_EN,
+    }
+
+
+def metric_lines(network: dict[str, Any], baselines: dict[str, dict[str, Any]]) -> list[str]:
+    """The hold-out's table: the network and every baseline, each figure with its interval."""
+    table = {"network": network, **baselines}
+    width = max(len(name) for name in table)
+    lines = [f"hold-out: {network['stays']:,} stays, {network['events']:,} events"]
+    for name, figures in table.items():
+        shown = [
+            f"{metric} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
+            for metric in ("auroc", "auprc", "brier", "calibration_slope", "utility", "macro_auroc", "rmse")
+            if (m := figures["metrics"].get(metric)) is not None
+        ]
+        lines.append(f"  {name:<{width}}  " + "  ".join(shown))
+    return lines

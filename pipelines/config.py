@@ -1,0 +1,108 @@
+"""The configuration of a run: one TOML file and `key=value` overrides in, a frozen `RunConfig` out."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.calibration import CalibrationMethod
+from models.encoding import EncodingConfig
+from models.errors import ConfigError
+from models.network import NetworkConfig
+from models.notes import NotesConfig
+from models.record import from_plain
+from models.task import TaskSpec
+from pipelines.baselines import BaselinesConfig
+from pipelines.evaluate import EvaluationConfig
+from pipelines.retrain_config import RetrainConfig
+from pipelines.split import SplitConfig
+from pipelines.training_config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """How logits become risks.
+
+    Args:
+        method: what is fitted on the calibration part.
+        strength: of the prior that holds slope and intercept near the identity; 0 fits freely.
+    """
+
+    method: CalibrationMethod = CalibrationMethod.PLATT
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuses a negative strength."""
+        if self.strength < 0:
+            raise ConfigError(f"calibration.strength must be at least 0, got {self.strength}; raise it")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run does; its resolved form travels inside the artifact.
+
+    Args:
+        name: name of the registered model.
+        task: what is predicted.
+        seed: of every random choice.
+        threads: CPU threads of the training; 0 = as many as there are cores.
+    """
+
+    name: str
+    task: TaskSpec
+    seed: int = 0
+    threads: int = 0
+    split: SplitConfig = field(default_factory=SplitConfig)
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
+    notes: NotesConfig = field(default_factory=NotesConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
+    retrain: RetrainConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a name that MLflow or a file system would not take."""
+        if not self.name.replace("-", "").replace("_", "").isalnum():
+            raise ConfigError(f"name must be letters, digits, - and _, got {self.name!r}; rename the model")
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a TOML file and applies `key=value` overrides such as `training.max_epochs=5`.
+
+    Raises:
+        ConfigError: for an unreadable file, an unknown key or a value of another type.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config must be a readable file, got {path}; check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config must be TOML, got an error in {path}: {error}; correct the line") from error
+    for override in overrides:
+        _apply(data, override)
+    return from_plain(RunConfig, data, where="config")
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set must be key=value, got {override!r}; write for example training.max_epochs=5")
+    *tables, last = key.strip().split(".")
+    target = data
+    for table in tables:
+        target = target.setdefault(table, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set must name a key of a table, got {key!r}; check the key")
+    target[last] = _parse_value(text.strip())
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word such as gru needs no quotes on a command line
