@@ -67,6 +67,8 @@ def split_patients(patient_id: Sequence[str], config: SplitConfig) -> dict[Part,
         DataError: if a part other than the hold-out would be empty.
     """
     bounds = np.cumsum([config.train, config.validation, config.calibration])
+    if config.test == 0:
+        bounds[-1] = 1.0  # the sum of the shares may fall short of 1 by rounding
     fractions = {p: patient_fraction(config.key, p) for p in set(patient_id)}
     part_of_stay = np.searchsorted(bounds, [fractions[p] for p in patient_id], side="right")
     parts = {part: np.flatnonzero(part_of_stay == i).astype(np.int64) for i, part in enumerate(Part)}
