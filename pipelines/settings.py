@@ -24,11 +24,13 @@ DEFAULT_EXPERIMENT = "sequela"
 DEFAULT_CACHE = ".sequela"
 DATABASE_SCHEMES = ("sqlite:", "postgresql:", "postgresql+psycopg2:")
 
-# MLflow must never unpickle, and neither it nor what it imports may report home.
+# MLflow must never unpickle, and neither it nor what it imports may report home; its
+# progress bars are one a file.
 MLFLOW_SWITCHES = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 
@@ -58,6 +60,18 @@ class Settings:
                 f"SEQUELA_DATABASE_URL must begin with sqlite: or postgresql:, got "
                 f"{self.database_url.partition(':')[0]!r}; give an SQLAlchemy address of one of them"
             )
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment with these settings in it, for a child process."""
+        return {
+            **os.environ,
+            **MLFLOW_SWITCHES,
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "MLFLOW_REGISTRY_URI": self.registry_uri,
+            "MLFLOW_EXPERIMENT_NAME": self.experiment,
+            "SEQUELA_DATABASE_URL": self.database_url,
+            "SEQUELA_CACHE": str(self.cache),
+        }
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -91,13 +105,12 @@ def with_driver(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg2://", 1) if url.startswith("postgresql://") else url
 
 
+def local_settings(folder: Path) -> Settings:
+    """Settings that keep everything in one folder, whatever the environment says."""
+    address = f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+    return Settings(tracking_uri=address, registry_uri=address, database_url=address, cache=folder / "cache")
+
+
 def switch_mlflow() -> None:
     """Sets MLflow's switches in this process; must run before `mlflow` is first imported."""
     os.environ.update(MLFLOW_SWITCHES)
-    # The model code is trusted only with verified artifacts: an operator may tighten, never loosen, these.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-
-def child_environment() -> dict[str, str]:
-    """This process's environment for a child that runs one job."""
-    return dict(os.environ)
