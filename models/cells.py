@@ -1,0 +1,138 @@
+"""Stacked recurrent layers: inputs over time and the hidden states before them in, every layer's hidden states out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import torch
+from torch import Tensor, nn
+
+Memory = tuple[Tensor, ...]
+"""Tensors (depth, batch, hidden) that a cell carries over time: `h`, and `c` for an LSTM."""
+
+
+class Cell(StrEnum):
+    """Kind of recurrent cell."""
+
+    RNN_TANH = "rnn_tanh"
+    RNN_RELU = "rnn_relu"
+    LSTM = "lstm"
+    GRU = "gru"
+
+    @property
+    def memory_names(self) -> tuple[str, ...]:
+        """Names of what the cell carries over time."""
+        return ("h", "c") if self is Cell.LSTM else ("h",)
+
+    @property
+    def gates(self) -> int:
+        """Number of blocks of rows in a weight matrix."""
+        return {Cell.LSTM: 4, Cell.GRU: 3}.get(self, 1)
+
+
+class Initialisation(StrEnum):
+    """How the recurrent weights begin; input weights are Xavier-uniform in either case."""
+
+    ORTHOGONAL = "orthogonal"
+    XAVIER = "xavier"
+
+
+class RecurrentStack(nn.Module):
+    """Layers of one cell, with dropout between them; each layer is one fused call over all time steps.
+
+    The layers are separate modules, not one `num_layers` call, so that the hidden state of every layer
+    at every time step can be read and differentiated.
+
+    Args:
+        cell: kind of cell.
+        width: number of inputs at a time step.
+        hidden_size: width of the hidden state of one direction.
+        layers: number of layers.
+        dropout: probability, between layers, training only.
+        bidirectional: a second direction reads each stay from its end.
+    """
+
+    def __init__(
+        self, cell: Cell, *, width: int, hidden_size: int, layers: int, dropout: float, bidirectional: bool
+    ) -> None:
+        super().__init__()
+        self.cell = cell
+        self.output_width = hidden_size * (2 if bidirectional else 1)
+        widths = [width] + [self.output_width] * (layers - 1)
+        self.layers = nn.ModuleList(_layer(cell, w, hidden_size) for w in widths)
+        self.backward_layers = nn.ModuleList(_layer(cell, w, hidden_size) for w in widths if bidirectional)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, inputs: Tensor, memory: Memory, valid: Tensor) -> tuple[list[Tensor], Memory]:
+        """Runs every layer over all time steps.
+
+        Args:
+            inputs: (batch, time, width).
+            memory: tensors (layers, batch, hidden) before the first time step.
+            valid: (batch, time) bool; read by the second direction alone.
+
+        Returns:
+            Hidden states (batch, time, output width) of every layer, and the memory after the last time step.
+        """
+        outputs: list[Tensor] = []
+        after: list[Memory] = []
+        for index, layer in enumerate(self.layers):
+            inputs = inputs if index == 0 else self.dropout(inputs)
+            hidden, last = run_layer(layer, inputs, tuple(m[index : index + 1] for m in memory))
+            if len(self.backward_layers):
+                hidden = torch.cat([hidden, _run_reversed(self.backward_layers[index], inputs, memory, valid)], dim=2)
+            outputs.append(hidden)
+            after.append(last)
+            inputs = hidden
+        return outputs, tuple(torch.cat(parts) for parts in zip(*after, strict=True))
+
+
+def run_layer(layer: nn.Module, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    """One fused layer from a memory of tensors (1, batch, hidden): hidden states and the memory after."""
+    memory = tuple(m.contiguous() for m in memory)
+    if len(memory) == 2:
+        hidden, last = layer(inputs, memory)
+        return hidden, tuple(last)
+    hidden, last = layer(inputs, memory[0])
+    return hidden, (last,)
+
+
+def initialise(stack: RecurrentStack, *, how: Initialisation, forget_bias: float) -> None:
+    """Sets weights gate by gate, biases to zero and an LSTM's forget gate to `forget_bias`.
+
+    Source: Glorot and Bengio 2010 (Xavier); Saxe et al. 2014 (orthogonal); Jozefowicz et al. 2015 (forget bias).
+    """
+    for name, parameter in stack.named_parameters():
+        if parameter.ndim == 1:
+            nn.init.zeros_(parameter)
+            if stack.cell is Cell.LSTM and ".bias_ih" in name:
+                with torch.no_grad():
+                    parameter.chunk(4)[1].fill_(forget_bias)
+            continue
+        orthogonal = how is Initialisation.ORTHOGONAL and ".weight_hh" in name
+        for block in parameter.detach().chunk(stack.cell.gates):
+            if orthogonal:
+                nn.init.orthogonal_(block)
+            else:
+                nn.init.xavier_uniform_(block)
+
+
+def _layer(cell: Cell, width: int, hidden_size: int) -> nn.Module:
+    match cell:
+        case Cell.LSTM:
+            return nn.LSTM(width, hidden_size, batch_first=True)
+        case Cell.GRU:
+            return nn.GRU(width, hidden_size, batch_first=True)
+        case Cell.RNN_TANH | Cell.RNN_RELU:
+            return nn.RNN(width, hidden_size, batch_first=True, nonlinearity=cell.value.removeprefix("rnn_"))
+
+
+def _run_reversed(layer: nn.Module, inputs: Tensor, memory: Memory, valid: Tensor) -> Tensor:
+    """Hidden states of a layer that reads each row from its last valid step to its first, in the row's order."""
+    steps = torch.arange(inputs.shape[1], device=inputs.device)
+    lengths = valid.sum(1, keepdim=True)
+    # Padding keeps its place behind the stay, so it is read after the stay's first step and changes nothing before.
+    order = torch.where(steps < lengths, lengths - 1 - steps, steps)[..., None]
+    flipped = inputs.gather(1, order.expand(-1, -1, inputs.shape[2]))
+    hidden, _ = run_layer(layer, flipped, tuple(torch.zeros_like(m[:1]) for m in memory))
+    return hidden.gather(1, order.expand(-1, -1, hidden.shape[2]))

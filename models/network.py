@@ -1,0 +1,203 @@
+"""The recurrent network: a chunk of time steps and the state before it in, logits and the state after it out.
+
+The same function is used in training (state detached between chunks), in evaluation (state carried, no
+gradient) and in live serving (state kept per stay), so the three cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from models.batch import Chunk
+from models.cells import Cell, Initialisation, RecurrentStack, initialise
+from models.errors import ConfigError, DataError
+from models.note_encoder import NoteEncoder
+from models.pooling import Pooling, RunningPool
+from models.state import State
+
+if TYPE_CHECKING:
+    from models.notes import NotesConfig
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of a network; travels inside the artifact.
+
+    Args:
+        cell: kind of cell.
+        hidden_size: width of the hidden state of one direction.
+        layers: number of stacked layers.
+        dropout: probability between layers.
+        input_dropout: probability on the inputs.
+        output_dropout: probability before the head.
+        bidirectional: reads each stay from its end too; for offline tasks, cannot stream.
+        pooling: what the head reads at a time step.
+        forget_bias: bias of an LSTM's forget gate at the beginning.
+        initialisation: of the recurrent weights.
+        learn_initial_state: the state of a beginning stay is trained; else it is zero.
+        projection_size: width of a linear layer with tanh before the cell; 0 = none.
+    """
+
+    cell: Cell = Cell.GRU
+    hidden_size: int = 64
+    layers: int = 1
+    dropout: float = 0.2
+    input_dropout: float = 0.0
+    output_dropout: float = 0.0
+    bidirectional: bool = False
+    pooling: Pooling = Pooling.LAST
+    forget_bias: float = 1.0
+    initialisation: Initialisation = Initialisation.ORTHOGONAL
+    learn_initial_state: bool = False
+    projection_size: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses sizes and probabilities that have no meaning."""
+        for name, least in (("hidden_size", 1), ("layers", 1), ("projection_size", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"network.{name} must be at least {least}, got {getattr(self, name)}; raise the number"
+                )
+        for name in ("dropout", "input_dropout", "output_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(
+                    f"network.{name} must be at least 0 and below 1, got {getattr(self, name)}; give a probability"
+                )
+
+
+class RecurrentNetwork(nn.Module):
+    """Input projection, note encoder, recurrent stack, pooling and head.
+
+    Args:
+        config: shape of the network.
+        width: number of features at a time step.
+        outputs: number of logits at a time step.
+        notes: how notes are read; None or not enabled: notes are not read.
+        vocabulary_size: number of token ids; needed with notes.
+
+    Example:
+        >>> network = RecurrentNetwork(NetworkConfig(hidden_size=4), width=3, outputs=1)
+        >>> valid, begins = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+        >>> logits, state = network(Chunk(torch.zeros(2, 5, 3), valid, begins), network.initial_state(2))
+        >>> tuple(logits.shape), state.names
+        ((2, 5, 1), ('h',))
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        *,
+        width: int,
+        outputs: int,
+        notes: NotesConfig | None = None,
+        vocabulary_size: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config, self.width, self.outputs = config, width, outputs
+        self.notes = _note_encoder(notes, vocabulary_size)
+        read = width + (self.notes.output_width if self.notes is not None else 0)
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.projection = nn.Linear(read, config.projection_size) if config.projection_size else None
+        self.stack = RecurrentStack(
+            config.cell,
+            width=config.projection_size or read,
+            hidden_size=config.hidden_size,
+            layers=config.layers,
+            dropout=config.dropout,
+            bidirectional=config.bidirectional,
+        )
+        self.pool = RunningPool(config.pooling, self.stack.output_width)
+        self.output_dropout = nn.Dropout(config.output_dropout)
+        self.head = nn.Linear(self.stack.output_width, outputs)
+        self.beginning = self._learned_beginning()
+        initialise(self.stack, how=config.initialisation, forget_bias=config.forget_bias)
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def streams(self) -> bool:
+        """Whether a stay can be read chunk by chunk."""
+        return not self.config.bidirectional
+
+    def initial_state(
+        self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        """The state of `batch` stays that begin; by default on the network's device and in its precision."""
+        where = torch.device(device) if device is not None else self.head.weight.device
+        kind = dtype or self.head.weight.dtype
+        shape = (self.config.layers, batch, self.config.hidden_size)
+        names = self.config.cell.memory_names
+        if self.beginning is None:
+            memory = tuple(torch.zeros(shape, device=where, dtype=kind) for _ in names)
+        else:
+            memory = tuple(self.beginning[name].to(where, kind).expand(shape) for name in names)
+        return State(names + self.pool.names, memory + self.pool.initial(batch, device=where, dtype=kind))
+
+    def forward(self, chunk: Chunk, state: State) -> tuple[Tensor, State]:
+        """Logits (batch, time, outputs) and the state after the last time step.
+
+        Rows that reset begin from the initial state. Padding ends a stay, so the state after a padded row
+        is never read on. Raises `DataError` for a chunk or a state that does not fit the network.
+        """
+        state = self.begin(chunk, state)
+        cells = len(self.config.cell.memory_names)
+        hidden, memory = self.stack(self.inputs(chunk), state.tensors[:cells], chunk.valid)
+        logits, carried = self.readout(hidden[-1], state.tensors[cells:], chunk.valid)
+        kind = state.tensors[0].dtype
+        return logits, State(state.names, tuple(t.to(kind) for t in memory + carried))
+
+    def begin(self, chunk: Chunk, state: State) -> State:
+        """The state before the chunk's first time step: checked, rows that reset set to the initial state."""
+        if chunk.features.shape[2] != self.width:
+            raise DataError(
+                f"chunk must have {self.width} features, got {chunk.features.shape[2]}; encode with this "
+                "network's own encoding"
+            )
+        if not self.streams and not bool(chunk.reset.all()):
+            raise DataError(
+                "chunk must hold whole stays, as the network is bidirectional, got a stay's continuation; raise "
+                "truncation_length to the longest stay or use a network that is not bidirectional"
+            )
+        initial = self.initial_state(chunk.features.shape[0], dtype=state.tensors[0].dtype)
+        if state.names != initial.names or [t.shape for t in state.tensors] != [t.shape for t in initial.tensors]:
+            raise DataError(
+                f"state must hold {initial.names} of {[tuple(t.shape) for t in initial.tensors]}, got {state.names} "
+                f"of {[tuple(t.shape) for t in state.tensors]}; begin with initial_state"
+            )
+        return state.reset(chunk.reset, initial)
+
+    def inputs(self, chunk: Chunk) -> Tensor:
+        """(batch, time, width) what the first layer reads: features, notes, dropout and projection."""
+        batch, time, _ = chunk.features.shape
+        read = chunk.features.to(self.head.weight.dtype)
+        if self.notes is not None:
+            read = torch.cat([read, self.notes(chunk.notes, batch=batch, time=time)], dim=2)
+        read = self.input_dropout(read)
+        return read if self.projection is None else torch.tanh(self.projection(read))
+
+    def readout(self, hidden: Tensor, carried: tuple[Tensor, ...], valid: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits (batch, time, outputs) from the last layer's hidden states, and what the pooling carries on."""
+        pooled, carried = self.pool(hidden.to(self.head.weight.dtype), carried, valid)
+        return self.head(self.output_dropout(pooled)), carried
+
+    def _learned_beginning(self) -> nn.ParameterDict | None:
+        if not self.config.learn_initial_state:
+            return None
+        shape = (self.config.layers, 1, self.config.hidden_size)
+        return nn.ParameterDict({name: torch.zeros(shape) for name in self.config.cell.memory_names})
+
+
+def _note_encoder(notes: NotesConfig | None, vocabulary_size: int) -> NoteEncoder | None:
+    if notes is None or not notes.enabled:
+        return None
+    if vocabulary_size < 2:
+        raise ConfigError(
+            f"vocabulary_size must be at least 2 where notes are read, got {vocabulary_size}; give the tokenizer's"
+        )
+    return NoteEncoder(
+        vocabulary_size=vocabulary_size, embedding_size=notes.embedding_size, hidden_size=notes.hidden_size
+    )
