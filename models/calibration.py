@@ -278,9 +278,9 @@ def _combine(basis: Floats, rows: tuple[tuple[float, ...], ...]) -> Floats:
 def _probability(value: Floats, kind: TargetKind) -> Floats:
     if kind is TargetKind.BINARY:
         small = np.exp(-np.abs(value))
-        return np.where(value >= 0, 1.0, small) / (1.0 + small)
-    share: Floats = np.exp(value - value.max(axis=1, keepdims=True))
-    return share / share.sum(axis=1, keepdims=True)
+        return np.asarray(np.where(value >= 0, 1.0, small) / (1.0 + small))
+    share = np.exp(value - value.max(axis=1, keepdims=True))
+    return np.asarray(share / share.sum(axis=1, keepdims=True))
 
 
 def _check_labels(label: Floats, kind: TargetKind) -> None:

@@ -81,22 +81,25 @@ class StepScores:
 
         A stay that ended earlier, or whose first step is later, has no row.
         """
-        minute = round(hour * MINUTES_PER_HOUR)
-        rows = self.rows_before(np.full(len(self), minute, dtype=np.int64))
+        minute = np.full(len(self), round(hour * MINUTES_PER_HOUR), dtype=np.int64)
+        rows = self.rows_before(np.arange(len(self), dtype=np.int64), minute)
         return rows[(self.time_min[rows] <= minute) & (self.time_min[self.last_rows] >= minute)]
 
-    def rows_before(self, minute: Ints) -> Ints:
-        """(n,) row of each stay's last step stamped at or before its own minute; its first step where none is.
+    def rows_before(self, stay: Ints, minute: Ints) -> Ints:
+        """(queries,) row of a stay's last step stamped at or before a minute; its first step where none is.
 
         Example:
             >>> zeros = np.zeros((4, 1))
             >>> scores = StepScores(("a", "b"), ("p", "q"), np.array([0, 3, 4]), np.array([0, 60, 90, 5]), *[zeros] * 3)
-            >>> scores.rows_before(np.array([60, 10])).tolist()
-            [1, 3]
+            >>> scores.rows_before(np.array([0, 0, 1]), np.array([60, 70, 4])).tolist()
+            [1, 1, 3]
         """
-        early = (self.time_min <= minute[self.stay_of_step]).astype(np.int64)
-        count: Ints = np.add.reduceat(early, self.step_offsets[:-1]) if len(self) else early
-        return self.step_offsets[:-1] + np.maximum(count - 1, 0)
+        # Stay and minute in one ascending key, so that one search answers every query.
+        low = int(self.time_min.min(initial=0))
+        span = max(int(self.time_min.max(initial=0)), int(minute.max(initial=0))) - low + 1
+        keys = self.stay_of_step * span + (self.time_min - low)
+        found = np.searchsorted(keys, stay * span + np.maximum(minute - low, -1), side="right") - 1
+        return np.maximum(found, self.step_offsets[:-1][stay]).astype(np.int64)
 
     def select(self, stays: Sequence[int] | Ints) -> StepScores:
         """The stays at these indices, in this order."""
