@@ -69,7 +69,8 @@ def estimate(statistic: Statistic, row_patient: Ints, resampling: Resampling) ->
         return Estimates(undefined={"": "no stay holds a label here"})
     value = {name: float(v[0]) for name, v in statistic(np.ones((1, len(row_patient)))).items()}
     drawn: dict[str, list[Floats]] = {name: [] for name in value}
-    for weight in draw_weights(row_patient, resampling):
+    patients, index = np.unique(row_patient, return_inverse=True)
+    for weight in draw_weights(index, len(patients), resampling):
         for name, values in statistic(weight).items():
             drawn[name].append(values)
     found = Estimates()
@@ -82,20 +83,24 @@ def estimate(statistic: Statistic, row_patient: Ints, resampling: Resampling) ->
     return found
 
 
-def draw_weights(row_patient: Ints, resampling: Resampling) -> Iterator[Floats]:
+def draw_weights(row_patient: Ints, patients: int, resampling: Resampling) -> Iterator[Floats]:
     """Weights of shape (block, rows): how often a row's patient was drawn.
 
     The draws depend on the number of patients and the seed alone, so two models on one hold-out meet the
-    same draws.
+    same draws whatever their rows are.
+
+    Args:
+        row_patient: (rows,) index of the patient of every row.
+        patients: number of patients drawn from.
+        resampling: how to draw.
     """
-    patients, index = np.unique(row_patient, return_inverse=True)
     rng = np.random.default_rng(resampling.seed)
-    block = max(1, _BLOCK_CELLS // len(row_patient))
+    block = max(1, _BLOCK_CELLS // max(len(row_patient), 1))
     for start in range(0, resampling.draws, block):
-        count = np.zeros((min(block, resampling.draws - start), len(patients)))
+        count = np.zeros((min(block, resampling.draws - start), patients))
         for row in count:
-            row += np.bincount(rng.integers(len(patients), size=len(patients)), minlength=len(patients))
-        yield count[:, index]
+            row += np.bincount(rng.integers(patients, size=patients), minlength=patients)
+        yield count[:, row_patient]
 
 
 def interval(name: str, value: float, drawn: Floats, level: float) -> dict[str, Any] | None:
