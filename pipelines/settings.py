@@ -61,6 +61,27 @@ class Settings:
                 f"{self.database_url.partition(':')[0]!r}; give an SQLAlchemy address of one of them"
             )
 
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings of this process.
+
+        Args:
+            environ: the variables; the process's own where left out. An empty value counts as not set.
+
+        Raises:
+            ConfigError: if the database is neither SQLite nor PostgreSQL.
+        """
+        given = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
+        tracking = given.get("MLFLOW_TRACKING_URI", DEFAULT_TRACKING_URI)
+        database = tracking if tracking.startswith(DATABASE_SCHEMES) else DEFAULT_DATABASE_URL
+        return cls(
+            tracking_uri=with_driver(tracking),
+            registry_uri=with_driver(given.get("MLFLOW_REGISTRY_URI", tracking)),
+            experiment=given.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_EXPERIMENT),
+            database_url=with_driver(given.get("SEQUELA_DATABASE_URL", database)),
+            cache=Path(given.get("SEQUELA_CACHE", DEFAULT_CACHE)),
+        )
+
     def environment(self) -> dict[str, str]:
         """This process's environment with these settings in it, for a child process."""
         return {
@@ -72,27 +93,6 @@ class Settings:
             "SEQUELA_DATABASE_URL": self.database_url,
             "SEQUELA_CACHE": str(self.cache),
         }
-
-
-def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Settings of this process.
-
-    Args:
-        environ: the variables; the process's own where left out. An empty value counts as not set.
-
-    Raises:
-        ConfigError: if the database is neither SQLite nor PostgreSQL.
-    """
-    given = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
-    tracking = given.get("MLFLOW_TRACKING_URI", DEFAULT_TRACKING_URI)
-    database = tracking if tracking.startswith(DATABASE_SCHEMES) else DEFAULT_DATABASE_URL
-    return Settings(
-        tracking_uri=with_driver(tracking),
-        registry_uri=with_driver(given.get("MLFLOW_REGISTRY_URI", tracking)),
-        experiment=given.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_EXPERIMENT),
-        database_url=with_driver(given.get("SEQUELA_DATABASE_URL", database)),
-        cache=Path(given.get("SEQUELA_CACHE", DEFAULT_CACHE)),
-    )
 
 
 def with_driver(url: str) -> str:

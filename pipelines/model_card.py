@@ -1,0 +1,137 @@
+"""From a bundle to its model card, Markdown and JSON: what the model is for, how good it is, where it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from models.bundle import Bundle
+from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
+from models.grid import GridKind
+from models.task import LabelScope, TargetKind
+
+# Order of the card's table; other figures follow in their own order.
+FIRST_METRICS = ("auroc", "auprc", "brier", "ece", "calibration_slope", "calibration_intercept", "rmse", "mae")
+LIMITS = (
+    "The figures hold for patients like those of the hold-out. Another hospital, year or ward may differ: "
+    "evaluate there before use, and recalibrate if the slope is outside 0.8 to 1.25.",
+    "Which measurements are taken, and when, is itself information that the model uses. "
+    "A change of routine changes the scores although no patient changed.",
+    "A risk is a statement about patients like this one, neither a cause nor the effect of a treatment.",
+    "Nothing here was tested in a clinical trial.",
+)
+
+
+def card_facts(bundle: Bundle) -> dict[str, Any]:
+    """The card as plain values."""
+    return {
+        "name": bundle.name,
+        "created": bundle.created,
+        "disclaimer": DISCLAIMER_EN,
+        "disclaimer_ja": DISCLAIMER_JA,
+        "intended_use": _intended_use(bundle),
+        "task": {
+            "outcome": bundle.task.outcome,
+            "kind": str(bundle.task.kind),
+            "scope": str(bundle.task.scope),
+            "outputs": list(bundle.task.output_names),
+            "description": bundle.task.description,
+        },
+        "data": dict(bundle.cohort),
+        "metrics": dict(bundle.metrics),
+        "calibration": {"method": str(bundle.calibration.method)},
+        "thresholds": dict(bundle.thresholds),
+        "network": _network(bundle),
+        "channels": list(bundle.encoding.channels.names),
+        "limits": list(LIMITS),
+        "versions": dict(bundle.versions),
+    }
+
+
+def card_json(bundle: Bundle) -> str:
+    """The card as JSON text."""
+    return json.dumps(card_facts(bundle), ensure_ascii=False, allow_nan=False, indent=1)
+
+
+def card_markdown(bundle: Bundle) -> str:
+    """The card as Markdown text."""
+    facts = card_facts(bundle)
+    sections = [
+        f"# {bundle.name}",
+        f"> **{DISCLAIMER_EN}**\n>\n> **{DISCLAIMER_JA}**",
+        f"## Intended use\n\n{facts['intended_use']}",
+        f"## Data\n\n{_bullets(_flat(facts['data']))}",
+        f"## Figures on the hold-out\n\n{_figures(bundle.metrics)}",
+        f"## Calibration\n\n{_calibration(bundle)}",
+        f"## Model\n\n{_bullets(facts['network'].items())}\n- channels: {', '.join(facts['channels'])}",
+        "## Limits\n\n" + "\n".join(f"- {line}" for line in LIMITS),
+        f"## Made with\n\n{_bullets(bundle.versions.items())}\n- created: {bundle.created}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _intended_use(bundle: Bundle) -> str:
+    task = bundle.task
+    what = task.description or f"the outcome {task.outcome}"
+    when = "by the end of the stay"
+    if task.horizons_h:
+        when = "within " + ", ".join(f"{h:g}" for h in task.horizons_h) + " h"
+    elif task.kind is TargetKind.REGRESSION:
+        when = f"in {task.unit or 'its own unit'}"
+    every = "every time step of a stay" if task.scope is LabelScope.STEP else "the stay so far"
+    return f"Research on retrospective data: {what}, {when}, scored from {every}. Any other use is out of scope."
+
+
+def _network(bundle: Bundle) -> dict[str, Any]:
+    network, grid = bundle.network, bundle.encoding.grid
+    return {
+        "network": f"{network.cell}, {network.layers} x {network.hidden_size}, pooling {network.pooling}",
+        "grid": f"{grid.kind}, {grid.width_h:g} h" if grid.kind is GridKind.FIXED else str(grid.kind),
+        "notes": "read" if bundle.notes is not None else "not read",
+    }
+
+
+def _calibration(bundle: Bundle) -> str:
+    lines = [f"Method: {bundle.calibration.method}, fitted on a part of its own."]
+    lines += [f"- decision threshold {name}: {value:.4g}" for name, value in sorted(bundle.thresholds.items())]
+    return "\n".join(lines)
+
+
+def _figures(table: Mapping[str, Any]) -> str:
+    """Network and baselines as columns, each figure with its interval, in one table."""
+    if not table:
+        return "No hold-out was kept."
+    names = list(table)
+    given = [m for figures in table.values() for m in figures.get("metrics", {})]
+    order = [m for m in FIRST_METRICS if m in given] + [m for m in dict.fromkeys(given) if m not in FIRST_METRICS]
+    rows = [f"| {metric} | " + " | ".join(_figure(table[n], metric) for n in names) + " |" for metric in order]
+    first = table[names[0]]
+    head = [
+        f"{first.get('stays', 0):,} stays, {first.get('events', 0):,} events; intervals by a bootstrap over patients.",
+        "",
+        "| figure | " + " | ".join(names) + " |",
+        "|---|" + "---|" * len(names),
+    ]
+    return "\n".join(head + rows)
+
+
+def _figure(figures: Mapping[str, Any], metric: str) -> str:
+    entry = figures.get("metrics", {}).get(metric)
+    if entry is None or entry.get("value") is None:
+        return ""
+    if entry.get("low") is None or entry.get("high") is None:
+        return f"{entry['value']:.3f}"
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+
+
+def _flat(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield name, ", ".join(f"{k} {v}" for k, v in value.items())
+        else:
+            yield name, value
+
+
+def _bullets(facts: Iterable[tuple[str, Any]]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in facts)
