@@ -1,0 +1,221 @@
+"""Truncated BPTT as an order of the data: encoded stays and targets in, chunks of all tapes in step out.
+
+The stays are laid end to end on `rows` tapes, and every batch is the next chunk of all tapes; a stay begins
+at a chunk's edge, where its row resets. Which chunk stands where is a pure function of (seed, epoch), the
+same on every rank, so each rank reads its own rows of one schedule and all ranks run equal numbers of
+batches. Chunks are cut when they are asked for.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.batch import Chunk
+from models.encoded import Encoded
+from models.errors import ConfigError, DataError
+from models.forward import Cut, cut_chunk, gather
+from models.stay import Ints
+from pipelines.labels import StepTargets
+from pipelines.training_config import Reduction
+
+# Stays of similar length lie side by side: an epoch's order is sorted by length within pools of this many
+# stays a tape. Larger pools pad less; smaller ones mix more.
+_POOL = 8
+_UNITS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class TapeBatch:
+    """The next chunk of every tape of this rank.
+
+    Args:
+        chunk: the time steps.
+        target: (batch, time, targets) float32.
+        weight: (batch, time, targets) float32; 0 = not supervised.
+        normaliser: what the loss is divided by: the supervised weight (reduction `mean`) or rows (`sum`) of
+            this batch and the others that make one optimiser step with it, over all ranks; 0 = no step.
+        supervised: whether this batch has any supervised step on any rank.
+    """
+
+    chunk: Chunk
+    target: Tensor
+    weight: Tensor
+    normaliser: float
+    supervised: bool
+
+    def to(self, device: torch.device | str, **_: Any) -> TapeBatch:
+        """The same batch on a device."""
+        return TapeBatch(
+            self.chunk.to(device), self.target.to(device), self.weight.to(device), self.normaliser, self.supervised
+        )
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Chunks of all stays, stay by stay: first time step, number of steps, begin of a stay, normaliser."""
+
+    first: Ints
+    count: Ints
+    begins: NDArray[np.bool_]
+    amount: NDArray[np.float64]
+    offsets: Ints
+
+
+class Tapes:
+    """A loader for `Trainer.fit`: iterable, of constant length, resumable at any batch.
+
+    Args:
+        encoded: the training stays.
+        targets: of their time steps.
+        rows: tapes over all ranks.
+        truncation_length: most time steps of a chunk. A longer stay is cut into chunks of nearly equal length.
+        seed: of the order of the stays.
+        rank: this process.
+        world: number of processes.
+        shuffle: a new order every epoch; else the same.
+        accumulate: batches that make one optimiser step.
+        reduction: what `normaliser` counts.
+    """
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        targets: StepTargets,
+        *,
+        rows: int,
+        truncation_length: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        shuffle: bool = True,
+        accumulate: int = 1,
+        reduction: Reduction = Reduction.MEAN,
+    ) -> None:
+        if rows % world:
+            raise ConfigError(f"rows must be a multiple of {world} processes, got {rows}; change rows or devices")
+        if not len(encoded) or len(targets.value) != len(encoded.time_min):
+            raise DataError(
+                f"targets must be those of at least one stay's time steps, got {len(targets.value)} for "
+                f"{len(encoded.time_min)} steps; build them from the same encoding"
+            )
+        self._encoded, self._targets = encoded, targets
+        self._rows, self._seed, self._shuffle = rows, seed, shuffle
+        self._mine = slice(rank * rows // world, (rank + 1) * rows // world)
+        self._accumulate = accumulate
+        self._units = _cut_units(encoded, targets, truncation_length, reduction)
+        self._length = _bound(self._units, rows)
+        self._epoch = 0
+        self._position = 0
+
+    def __len__(self) -> int:
+        """Batches of an epoch; the same in every epoch, as Lightning keeps the count of the first."""
+        return self._length
+
+    def __iter__(self) -> Iterator[TapeBatch]:
+        """The rest of the epoch. The cursor is past a batch before the batch is handed out."""
+        epoch, units = self._epoch, self._schedule(self._epoch)
+        normaliser = self._normalisers(units)
+        while self._epoch == epoch:
+            position = self._position
+            ended = position + 1 == self._length
+            self._epoch, self._position = (epoch + 1, 0) if ended else (epoch, position + 1)
+            yield self._cut(units[position, self._mine], normaliser[position], units[position])
+
+    def state_dict(self) -> dict[str, int]:
+        """The cursor."""
+        return {"epoch": self._epoch, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Moves the cursor."""
+        self._epoch, self._position = int(state["epoch"]), int(state["position"])
+
+    def _cut(self, unit: Ints, normaliser: float, all_ranks: Ints) -> TapeBatch:
+        filled = unit >= 0
+        units = self._units
+        cut = Cut(
+            np.where(filled, units.first[unit], 0),
+            np.where(filled, units.count[unit], 0),
+            np.where(filled, units.begins[unit], True),
+        )
+        step, valid = cut.steps()
+        return TapeBatch(
+            cut_chunk(self._encoded, cut),
+            torch.from_numpy(gather(self._targets.value, step, valid)),
+            torch.from_numpy(gather(self._targets.weight, step, valid)),
+            float(normaliser),
+            bool(units.amount[all_ranks[all_ranks >= 0]].any()),
+        )
+
+    def _schedule(self, epoch: int) -> Ints:
+        """(batches, rows) which unit stands where; -1 = nothing."""
+        number = np.diff(self._units.offsets)
+        order = self._order(epoch)
+        table = np.full((self._length, self._rows), -1, dtype=np.int64)
+        ends = [(0, row) for row in range(self._rows)]
+        for stay in order:
+            end, row = heapq.heappop(ends)
+            after = end + int(number[stay])
+            table[end:after, row] = np.arange(self._units.offsets[stay], self._units.offsets[stay + 1])
+            heapq.heappush(ends, (after, row))
+        return table
+
+    def _order(self, epoch: int) -> Ints:
+        """Stays shuffled, sorted by length within pools, and the groups of a pool shuffled again."""
+        stays = np.arange(len(self._encoded))
+        if not self._shuffle:
+            return stays
+        random = np.random.default_rng((self._seed, epoch))
+        order = random.permutation(stays)
+        pool = np.arange(len(order)) // (_POOL * self._rows)
+        order = order[np.lexsort((self._encoded.lengths[order], pool))]
+        groups = np.array_split(order, np.arange(self._rows, len(order), self._rows))
+        return np.concatenate([groups[i] for i in random.permutation(len(groups))])
+
+    def _normalisers(self, units: Ints) -> NDArray[np.float64]:
+        """(batches,) the normaliser of the optimiser step to which each batch belongs."""
+        amount = np.where(units >= 0, self._units.amount[units], 0.0).sum(axis=1)
+        window = np.arange(self._length) // self._accumulate
+        return np.bincount(window, weights=amount)[window]
+
+
+def _cut_units(encoded: Encoded, targets: StepTargets, truncation_length: int, reduction: Reduction) -> _Units:
+    """Cuts every stay into as few chunks as possible, of lengths that differ by at most one."""
+    lengths = encoded.lengths
+    number = -(-lengths // truncation_length)
+    offsets = np.concatenate([[0], np.cumsum(number)]).astype(np.int64)
+    stay = np.repeat(np.arange(len(lengths)), number)
+    place = np.arange(offsets[-1]) - offsets[stay]
+    start = place * lengths[stay] // number[stay]
+    count = (place + 1) * lengths[stay] // number[stay] - start
+    first = encoded.step_offsets[stay] + start
+    amount = _amounts(targets, first, count, reduction)
+    return _Units(first, count, place == 0, amount, offsets)
+
+
+def _amounts(targets: StepTargets, first: Ints, count: Ints, reduction: Reduction) -> NDArray[np.float64]:
+    """(units,) supervised weight, or 1 where any step is supervised; read in blocks to stay small in memory."""
+    amount = np.zeros(len(first))
+    for begin in range(0, len(first), _UNITS_AT_ONCE):
+        block = slice(begin, begin + _UNITS_AT_ONCE)
+        start, stop = int(first[block][0]), int(first[block][-1] + count[block][-1])
+        weight = np.asarray(targets.weight[start:stop]).sum(axis=1, dtype=np.float64)
+        amount[block] = np.add.reduceat(weight, first[block] - start)
+    return amount if reduction is Reduction.MEAN else (amount > 0).astype(np.float64)
+
+
+def _bound(units: _Units, rows: int) -> int:
+    """Batches within which every order of the stays fits, each going to the tape that ends first.
+
+    Source: Graham 1969, Bounds on Multiprocessing Timing Anomalies (list scheduling).
+    """
+    number = np.diff(units.offsets)
+    total, longest = int(number.sum()), int(number.max())
+    return (total - longest) // rows + longest
