@@ -15,7 +15,6 @@ from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines import challenge_scores, metrics
 from pipelines.bootstrap import Estimates, Resampling, estimate
 from pipelines.scores import StepScores
-from pipelines.thresholds import threshold_key
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,25 @@ def evaluate(
         "undefined": {**undefined, **(whole.undefined if task.kind is TargetKind.MULTICLASS else {})},
         "disclaimer": f"{DISCLAIMER_EN} {DISCLAIMER_JA}",
     }
+
+
+def threshold_key(purpose: str, output: str) -> str:
+    """Name of a threshold: what it serves, of which output.
+
+    Example:
+        >>> threshold_key("utility", "sepsis_6h")
+        'sepsis_6h/utility'
+    """
+    return f"{output}/{purpose}"
+
+
+def has_utility(scores: StepScores, task: TaskSpec) -> bool:
+    """Whether the utility of 2019 means something: a label an hour, and a time for every event."""
+    if task.kind is not TargetKind.BINARY or task.scope is not LabelScope.STEP or scores.onset_min is None:
+        return False
+    timed = ~np.isnan(scores.onset_min)
+    positive = np.logical_or.reduceat(np.any(scores.label > 0, axis=1), scores.step_offsets[:-1])
+    return bool(np.any(timed)) and bool(np.all(timed[positive]))
 
 
 def count_events(scores: StepScores, task: TaskSpec) -> int:
@@ -185,8 +203,7 @@ class _Judge:
             if (key := threshold_key("event1", name)) in self.thresholds:
                 alert = (risk >= self.thresholds[key]).astype(np.float64)
                 self._add(found, challenge_scores.event1(label, alert), rows)
-        elif self.scores.onset_min is not None and (key := threshold_key("utility", name)) in self.thresholds:
+        elif has_utility(self.scores, self.task) and (key := threshold_key("utility", name)) in self.thresholds:
             decisions = challenge_scores.hourly_decisions(self.scores, k)
             statistic = challenge_scores.utility(decisions, self.thresholds[key])
-            patients = self.scores.patient_index[decisions.rows]
-            found.merge(estimate(statistic, patients, self.config.resampling))
+            found.merge(estimate(statistic, self.scores.patient_index[decisions.rows], self.config.resampling))

@@ -7,53 +7,49 @@ import numpy as np
 from models.stay import Floats
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines.challenge_scores import hourly_decisions
+from pipelines.evaluate import EvaluationConfig, has_utility, judged_rows, threshold_key
 from pipelines.metrics import Ranking
 from pipelines.scores import StepScores
 
 
-def threshold_key(metric: str, output: str) -> str:
-    """Name of a threshold: what it serves, of which output.
+def choose_thresholds(scores: StepScores, task: TaskSpec, config: EvaluationConfig | None = None) -> dict[str, float]:
+    """Thresholds of every output of a binary task, by name (`threshold_key`).
 
-    Example:
-        >>> threshold_key("utility", "sepsis_6h")
-        'sepsis_6h/utility'
-    """
-    return f"{output}/{metric}"
-
-
-def choose_thresholds(scores: StepScores, task: TaskSpec) -> dict[str, float]:
-    """The best threshold of every output for Event 1 (scope `stay`) or the utility (scope `step`, timed events).
-
-    A risk at or above the threshold alerts. An output whose stays hold no event gets none.
+    `event1` (scope `stay`) or `utility` (scope `step`, timed events) serves that score best, and
+    `alert_rate_0.1` lets a tenth of the stays, or time steps, alert. A risk at or above alerts. What these
+    stays cannot decide, having no event, has no threshold.
 
     Args:
         scores: of the calibration split; never of the stays that are judged afterwards.
-        task: what was predicted; only binary tasks have thresholds.
+        task: what was predicted.
+        config: names the alert rates.
     """
     if task.kind is not TargetKind.BINARY:
         return {}
-    chosen: dict[str, float | None] = {}
+    settings = config or EvaluationConfig()
+    chosen: dict[str, float] = {}
     for k, name in enumerate(task.output_names):
-        if task.scope is LabelScope.STAY:
-            rows = scores.last_rows[~np.isnan(scores.label[scores.last_rows, k])]
-            threshold = best_event1_threshold(scores.label[rows, k], scores.risk[rows, k])
-            chosen[threshold_key("event1", name)] = threshold
-        elif scores.onset_min is not None and not np.all(np.isnan(scores.onset_min)):
+        rows = judged_rows(scores, task, k)
+        label, risk = scores.label[rows, k], scores.risk[rows, k]
+        if len(rows):
+            for rate in settings.alert_rates:
+                chosen[threshold_key(f"alert_rate_{rate:g}", name)] = float(np.quantile(risk, 1.0 - rate))
+        if task.scope is LabelScope.STAY and np.any(label > 0):
+            chosen[threshold_key("event1", name)] = best_event1_threshold(label, risk)
+        elif has_utility(scores, task):
             decisions = hourly_decisions(scores, k)
             gain = decisions.if_alert - decisions.if_silent
             chosen[threshold_key("utility", name)] = best_gain_threshold(gain, decisions.risk)
-    return {key: threshold for key, threshold in chosen.items() if threshold is not None}
+    return chosen
 
 
-def best_event1_threshold(label: Floats, risk: Floats) -> float | None:
-    """The threshold of the largest smaller one of sensitivity and positive predictivity; None without an event.
+def best_event1_threshold(label: Floats, risk: Floats) -> float:
+    """The threshold at which the smaller one of sensitivity and positive predictivity is largest.
 
     Example:
         >>> best_event1_threshold(np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.1, 0.4, 0.5, 0.9]))
         0.25
     """
-    if not np.any(label > 0):
-        return None
     curves = Ranking.of(label, risk).curves(np.ones((1, len(label))))
     score = curves.caught[0, 1:] / np.maximum(curves.alerts[0, 1:], label.sum())
     return _between(risk, int(np.argmax(score)))
