@@ -9,10 +9,11 @@ from models.stay import Floats, Ints
 from models.task import TargetKind, TaskSpec
 from pipelines.bootstrap import Resampling, draw_weights, interval
 from pipelines.evaluate import judged_rows
-from pipelines.metrics import Statistic, class_errors, discrimination
+from pipelines.metrics import Statistic, class_errors, discrimination, number_errors
 from pipelines.scores import StepScores
 
 METRICS = ("auroc", "auprc")
+NUMBER_METRICS = ("rmse", "mae", "r2")
 
 
 def paired_difference(
@@ -33,7 +34,7 @@ def paired_difference(
     Args:
         scores_a: of the challenger.
         scores_b: of the champion, on the same stays in any order.
-        metric: `auroc` or `auprc`; macro averages for several classes.
+        metric: `auroc` or `auprc`, macro averages for several classes; `rmse`, `mae` or `r2` of a number.
         task: what both predict.
         level: of the interval.
         draws: number of bootstrap samples.
@@ -46,10 +47,10 @@ def paired_difference(
     Raises:
         DataError: if the stays differ, the metric is another, or the hold-out does not define it.
     """
-    if metric not in METRICS or task.kind is TargetKind.REGRESSION:
+    known = NUMBER_METRICS if task.kind is TargetKind.REGRESSION else METRICS
+    if metric not in known:
         raise DataError(
-            f"metric must be one of {', '.join(METRICS)} and the task one of classes, got {metric!r} and kind "
-            f"'{task.kind}'; compare another metric"
+            f"metric must be one of {', '.join(known)} for kind '{task.kind}', got {metric!r}; compare another metric"
         )
     aligned = _align(scores_b, scores_a)
     resampling = Resampling(draws, level, seed)
@@ -81,6 +82,8 @@ def _side(scores: StepScores, task: TaskSpec, output: int) -> tuple[Statistic, I
     patient = scores.patient_index[scores.stay_of_step[rows]]
     if task.kind is TargetKind.MULTICLASS:
         return class_errors(scores.label[rows, 0].astype(np.int64), scores.risk[rows]), patient
+    if task.kind is TargetKind.REGRESSION:
+        return number_errors(scores.label[rows, output], scores.risk[rows, output]), patient
     return discrimination(scores.label[rows, output], scores.risk[rows, output]), patient
 
 

@@ -14,8 +14,11 @@ class GateConfig:
     Args:
         auroc_margin: least lower bound of the paired difference in AUROC, candidate minus champion.
         auprc_margin: the same for AUPRC.
+        rmse_margin: for a predicted number, the largest upper bound of the difference in error, as a share of
+            the champion's error.
         min_events: least number of events in the hold-out.
         slope: lowest and highest calibration slope.
+        max_intercept: largest calibration intercept, in logits, either way.
         level: level of the interval of the paired differences.
         bootstrap: draws of patients.
         seed: of the draws.
@@ -23,8 +26,10 @@ class GateConfig:
 
     auroc_margin: float = -0.01
     auprc_margin: float = -0.01
+    rmse_margin: float = 0.01
     min_events: int = 50
     slope: tuple[float, float] = (0.8, 1.25)
+    max_intercept: float = 0.5
     level: float = 0.95
     bootstrap: int = 1000
     seed: int = 0
@@ -39,6 +44,11 @@ class GateConfig:
             raise ConfigError(
                 f"retrain.gate must ask for at least 1 event and 100 draws, got {self.min_events} and "
                 f"{self.bootstrap}; raise them"
+            )
+        if not (self.rmse_margin >= 0.0 and self.max_intercept > 0.0):
+            raise ConfigError(
+                f"retrain.gate.rmse_margin must be at least 0 and max_intercept above it, got {self.rmse_margin} and "
+                f"{self.max_intercept}; correct them"
             )
         if not 0.0 < self.slope[0] < 1.0 < self.slope[1]:
             raise ConfigError(
