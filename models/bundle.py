@@ -65,7 +65,7 @@ class Bundle:
                 "load the artifact with the release that wrote it, or train again"
             )
         declared = {c.name for c in self.channels}
-        missing = sorted(set(self.encoding.channels) - declared)
+        missing = sorted(set(self.encoding.channels.names) - declared)
         if missing:
             raise ArtifactError(
                 f"channels must declare every encoded channel, got none for {', '.join(missing)}; save the bundle again"

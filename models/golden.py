@@ -33,11 +33,12 @@ def golden_stays(bundle: Bundle) -> dict[str, Any]:
 
 def _golden_stay(bundle: Bundle, rng: np.random.Generator, *, empty: bool) -> dict[str, Any]:
     limits = {c.name: c.hard for c in bundle.channels}
+    encoded = bundle.encoding.channels
     observations = []
-    for index, name in enumerate(bundle.encoding.channels if not empty else ()):
-        mean, std = bundle.encoding.mean[index], bundle.encoding.std[index]
+    for index, name in enumerate(encoded.names if not empty else ()):
         times = np.unique(rng.integers(0, HOURS * 60, size=int(rng.integers(1, 6))))
-        values = np.clip(mean + std * rng.standard_normal(len(times)), *limits[name])
+        typical = encoded.standardiser.invert(np.full(len(times), index), rng.standard_normal(len(times)))
+        values = np.clip(typical, *limits[name])
         observations += [[name, int(t), float(v)] for t, v in zip(times, values, strict=True)]
     static = {v.name: _golden_static(v, rng) for v in bundle.statics} if not empty else {}
     notes = [[60 * (i + 1), text] for i, text in enumerate(NOTE_TEXTS)] if bundle.notes and not empty else []

@@ -1,6 +1,6 @@
 """A stay in, calibrated risks out: encoding, network and calibration of one artifact, together.
 
-The same object scores a whole cohort (`score`) and one live time step (`step`); both give the same risks.
+Live stays are scored one time step at a time by `models.live`, with the same risks.
 """
 
 from __future__ import annotations

@@ -49,6 +49,11 @@ class Standardiser:
             clip=clip,
         )
 
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.mean)
+
     @cached_property
     def used(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """(channels,) whether the channel was observed in training."""
@@ -63,6 +68,13 @@ class Standardiser:
         mean, std, log_scale = self._coefficients
         scores = (_transform(value, log_scale[channel]) - mean[channel]) / std[channel]
         return np.clip(scores, -self.clip, self.clip)
+
+    def invert(self, channel: Ints, score: Floats) -> Floats:
+        """(m,) values in canonical units of (m,) standard scores."""
+        mean, std, log_scale = self._coefficients
+        transformed = mean[channel] + std[channel] * score
+        scale = log_scale[channel]
+        return np.where(scale > 0, np.sign(transformed) * scale * np.expm1(np.abs(transformed)), transformed)
 
 
 def _transform(value: Floats, log_scale: Floats) -> Floats:

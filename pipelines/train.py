@@ -98,7 +98,7 @@ def train(
     say(f"  trained {len(fit.history)} epochs in {fit.seconds:.0f} s, best epoch {fit.best_epoch}")
     calibration = _calibrate(data, fit, config)
     part_scores = {p: _scores(data.parts[p], fit, calibration) for p in (Part.CALIBRATION, Part.TEST)}
-    thresholds = choose_thresholds(part_scores[Part.CALIBRATION], config.task, config.evaluation)
+    thresholds = choose_thresholds(part_scores[Part.CALIBRATION], config.task)
     metrics = evaluate(part_scores[Part.TEST], config.task, config.evaluation, thresholds=thresholds)
     baselines = _baselines(data, config, say=say)
     bundle = _bundle(cohort, data, config, calibration, thresholds, {"network": metrics, **baselines})
@@ -183,7 +183,7 @@ def _baselines(data: Dataset, config: RunConfig, *, say: Say) -> dict[str, dict[
     table = {}
     fitted = fit_baselines(train_part, calibration, test, config.task, config.baselines, seed=config.seed)
     for name, scores in fitted.items():
-        thresholds = choose_thresholds(scores.calibration, config.task, config.evaluation)
+        thresholds = choose_thresholds(scores.calibration, config.task)
         table[name] = evaluate(scores.test, config.task, config.evaluation, thresholds=thresholds)
     return table
 
