@@ -77,7 +77,7 @@ class GridSpec:
         return round(self.width_h * 60.0)
 
     def step_of(self, minute: int) -> int:
-        """Number of the step that a minute belongs to, ascending in time: the minute itself, or the bin (-1: history)."""
+        """Number of the step that a minute belongs to: the minute itself, or the bin (-1: history)."""
         return minute if self.kind is GridKind.EVENT else max(minute // self.width_min, -1)
 
     def stamp(self, step: int, end_min: int) -> int:

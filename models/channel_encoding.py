@@ -1,0 +1,169 @@
+"""Observations on a grid in, features per channel out: the part of the encoding that is fitted to channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import running
+from models.series import Series
+from models.standardise import Standardiser
+from models.stay import Floats, Ints
+
+# Hours and counts are logarithmic and near 1 at these values.
+WEEK_H = 168.0
+HUNDRED = 100.0
+# The gap of a channel that was never observed; a gap is never negative otherwise.
+NEVER_GAP = -1.0
+
+
+class Feature(StrEnum):
+    """What a channel tells at a time step, all of it known by then."""
+
+    VALUE = "value"
+    MASK = "mask"
+    GAP = "gap"
+    COUNT = "count"
+    MEAN = "mean"
+    MIN = "min"
+    MAX = "max"
+    FIRST = "first"
+    TREND = "trend"
+
+
+@dataclass(frozen=True)
+class ChannelEncoding:
+    """Fitted encoding of the channels.
+
+    Args:
+        names: names of the channels, in the order of the features.
+        standardiser: fitted statistics.
+        trend_scale: typical slope of every channel, an hour; slopes are divided by it.
+        features: what each channel gives; features of one channel stand together.
+    """
+
+    names: tuple[str, ...]
+    standardiser: Standardiser
+    trend_scale: tuple[float, ...]
+    features: tuple[Feature, ...]
+
+    @classmethod
+    def fit(
+        cls, series: Series, names: tuple[str, ...], standardiser: Standardiser, features: tuple[Feature, ...]
+    ) -> ChannelEncoding:
+        """Fits the typical slopes on the training stays' series."""
+        statistics = running.accumulate(series.starts, series.minute, series.score)
+        square = np.bincount(series.channel, running.slope(statistics) ** 2, minlength=len(names))
+        sloped = np.bincount(series.channel[statistics[running.COUNT] > 1], minlength=len(names))
+        scale = np.sqrt(square / np.maximum(sloped, 1))
+        return cls(names, standardiser, tuple(np.where(scale > 1e-9, scale, 1.0).tolist()), features)
+
+    @property
+    def width(self) -> int:
+        """Number of features of all channels."""
+        return len(self.names) * len(self.features)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in order."""
+        return tuple(f"{name}.{feature}" for name in self.names for feature in self.features)
+
+    @cached_property
+    def _trend_scale(self) -> Floats:
+        return np.array(self.trend_scale)
+
+    @cached_property
+    def _never_gap(self) -> Floats:
+        return np.where(self.standardiser.used, NEVER_GAP, 0.0)
+
+    def summaries(self, statistics: Floats, channel: Ints) -> Floats:
+        """(m, features) features of (STATISTICS, m) statistics; MASK and GAP depend on the step and are 0 here."""
+        out = np.zeros((len(channel), len(self.features)))
+        for column, feature in enumerate(self.features):
+            match feature:
+                case Feature.VALUE:
+                    out[:, column] = statistics[running.LAST]
+                case Feature.COUNT:
+                    out[:, column] = np.log1p(statistics[running.COUNT]) / np.log1p(HUNDRED)
+                case Feature.MEAN:
+                    out[:, column] = running.mean(statistics)
+                case Feature.MIN:
+                    out[:, column] = statistics[running.LOW]
+                case Feature.MAX:
+                    out[:, column] = statistics[running.HIGH]
+                case Feature.FIRST:
+                    out[:, column] = statistics[running.FIRST]
+                case Feature.TREND:
+                    out[:, column] = running.slope(statistics) / self._trend_scale[channel]
+        return np.clip(out, -self.standardiser.clip, self.standardiser.clip)
+
+    def gaps(self, stamp: NDArray[Any], last_min: NDArray[Any], observed: NDArray[np.bool_]) -> Floats:
+        """(..., channels) scaled time since the last observation; a constant where there was none.
+
+        Args:
+            stamp: (..., 1) minutes at which the steps are stamped.
+            last_min: (..., channels) minutes of the last observations.
+            observed: (..., channels) whether there was one.
+        """
+        scaled = np.log1p(np.where(observed, stamp - last_min, 0.0) / 60.0) / np.log1p(WEEK_H)
+        return np.where(observed, np.minimum(scaled, self.standardiser.clip), self._never_gap)
+
+    def step(self, statistics: Floats, stamp_min: int, present: NDArray[np.bool_]) -> Floats:
+        """(width,) features of one step from the statistics after it; `present` marks channels observed in it."""
+        out = self.summaries(statistics, np.arange(len(self.names)))
+        if Feature.MASK in self.features:
+            out[:, self.features.index(Feature.MASK)] = present
+        if Feature.GAP in self.features:
+            observed = statistics[running.COUNT] > 0
+            gaps = self.gaps(np.array([stamp_min]), statistics[running.LAST_MIN], observed)
+            out[:, self.features.index(Feature.GAP)] = gaps
+        return out.reshape(-1)
+
+    def write(self, out: NDArray[Any], series: Series, step_offsets: Ints, time_min: Ints) -> None:
+        """Writes the features of a block of stays into `out`, (steps, width).
+
+        Args:
+            out: where to write; cast to its type at the end.
+            series: the block's observations.
+            step_offsets: (n + 1,) steps of the block's stays, from 0.
+            time_min: (steps,) stamps.
+        """
+        known = _last_rows(series, step_offsets, len(self.names))
+        table = self._table(series, out.dtype)
+        target = out.reshape(len(out), len(self.names), len(self.features))
+        target[...] = table[known]
+        if Feature.MASK in self.features:
+            entered = np.concatenate([[-1], series.step])
+            target[:, :, self.features.index(Feature.MASK)] = entered[known] == np.arange(len(out))[:, None]
+        if Feature.GAP in self.features:
+            last_min = np.concatenate([[0], series.minute])[known]
+            target[:, :, self.features.index(Feature.GAP)] = self.gaps(time_min[:, None], last_min, known > 0)
+
+    def _table(self, series: Series, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """(1 + m, features): row 0 is a channel without observation, row 1 + i is known after observation i."""
+        table = np.zeros((1 + len(series.channel), len(self.features)), dtype=dtype)
+        statistics = running.accumulate(series.starts, series.minute, series.score)
+        table[1:] = self.summaries(statistics, series.channel)
+        return table
+
+
+def _last_rows(series: Series, step_offsets: Ints, channels: int) -> NDArray[np.int64]:
+    """(steps, channels) 1 + the row of the last observation by then, 0 where there is none."""
+    known = np.zeros((int(step_offsets[-1]), channels), dtype=np.int64)
+    m = len(series.channel)
+    if m:
+        last = np.ones(m, dtype=bool)
+        last[:-1] = (series.step[1:] != series.step[:-1]) | (series.channel[1:] != series.channel[:-1])
+        rows = np.flatnonzero(last)
+        known[series.step[rows], series.channel[rows]] = rows + 1
+        # Within a channel, rows ascend with the steps, so the running maximum carries the last one forward ...
+        np.maximum.accumulate(known, axis=0, out=known)
+    # ... and a row from before the stay's own rows belongs to an earlier stay.
+    first_row = np.repeat(series.stay_start[:-1], np.diff(step_offsets))
+    known[known <= first_row[:, None]] = 0
+    return known

@@ -1,0 +1,111 @@
+"""One time step's observations and a live stay's encoder state in, the state after it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import ArrayLike, NDArray
+
+from models import running
+from models.errors import ArtifactError, DataError
+from models.stay import Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderState:
+    """All that encoding has to know of a stay's past; a few kilobytes however long the stay is.
+
+    Args:
+        statistics: (STATISTICS, channels) float64 running statistics.
+        static: (width,) float64 features of the static values.
+        stamp_min: stamp of the last committed step; None before the first.
+    """
+
+    statistics: Floats
+    static: Floats
+    stamp_min: int | None = None
+
+    def to_bytes(self) -> bytes:
+        """The state as safetensors; holds clinical values, so it is guarded like the stay itself."""
+        clock = [] if self.stamp_min is None else [self.stamp_min]
+        return safetensors.numpy.save(
+            {
+                "statistics": np.ascontiguousarray(self.statistics),
+                "static": np.ascontiguousarray(self.static),
+                "stamp_min": np.array(clock, dtype=np.int64),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> EncoderState:
+        """The state back from `to_bytes`.
+
+        Raises:
+            ArtifactError: if the bytes are not such a state.
+        """
+        try:
+            arrays = safetensors.numpy.load(data)
+            statistics, static, clock = arrays["statistics"], arrays["static"], arrays["stamp_min"]
+        except (safetensors.SafetensorError, KeyError) as error:
+            raise ArtifactError(
+                f"encoder state must be bytes written by EncoderState.to_bytes, got {len(data)} other bytes; "
+                "encode the stay again from its observations"
+            ) from error
+        return cls(statistics, static, int(clock[0]) if len(clock) else None)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Observations of one time step, one a (minute, channel): sorted by minute, then channel.
+
+    Args:
+        minute: (m,) minutes since admission.
+        channel: (m,) the encoding's channel.
+        value: (m,) means of the values of the same minute, canonical unit.
+    """
+
+    minute: Ints
+    channel: Ints
+    value: Floats
+
+    @classmethod
+    def combine(cls, minute: ArrayLike, channel: ArrayLike, value: ArrayLike) -> Readings:
+        """Sorts raw observations, drops repeated ones, and combines values of one minute by their mean.
+
+        Raises:
+            DataError: if the three do not fit each other or a value is not finite.
+        """
+        minutes, channels = np.asarray(minute, dtype=np.int64), np.asarray(channel, dtype=np.int64)
+        values = np.asarray(value, dtype=np.float64)
+        if not minutes.shape == channels.shape == values.shape or values.ndim != 1:
+            raise DataError(
+                f"minute, channel and value must be of one length, got {minutes.shape}, {channels.shape} and "
+                f"{values.shape}; give one of each an observation"
+            )
+        if not np.isfinite(values).all():
+            raise DataError("value must be finite, got NaN or infinity; leave absent values out")
+        order = np.lexsort((values, channels, minutes))
+        minutes, channels, values = minutes[order], channels[order], values[order]
+        moment = _changes(minutes) | _changes(channels)
+        fresh = moment | _changes(values)
+        means = running.minute_means(moment[fresh], values[fresh])
+        return cls(minutes[moment], channels[moment], means)
+
+
+def advance(statistics: Floats, readings: Readings, score: Floats) -> Floats:
+    """Running statistics after one time step, minute by minute."""
+    bounds = np.append(np.flatnonzero(_changes(readings.minute)), len(readings.minute))
+    for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        part = slice(begin, end)
+        statistics = running.advance(statistics, readings.channel[part], int(readings.minute[begin]), score[part])
+    return statistics
+
+
+def _changes(column: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """(m,) True at the first and wherever the value differs from the one before."""
+    changed = np.ones(len(column), dtype=bool)
+    changed[1:] = column[1:] != column[:-1]
+    return changed
