@@ -1,0 +1,97 @@
+"""Settings and a verified scorer in, an ASGI application out; nothing is global, nothing is loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
+from models.scorer import Scorer
+from service.errors import install_error_handlers
+from service.facts import model_card, model_facts
+from service.inference import InferenceThread
+from service.logs import Event, log_failure
+from service.metrics import Metrics
+from service.middleware import BodyLimit, Envelope, HostGuard
+from service.routes import Service, router
+from service.schema import ScoreRequest
+from service.scoring import StayScoring
+from service.selection import Origin
+from service.settings import Settings
+
+TITLE = "Sequela (research use only)"
+API_VERSION = "1"
+DESCRIPTION = f"""{DISCLAIMER_EN}
+
+{DISCLAIMER_JA}
+
+Scores of a stay so far by one registered recurrent model. Every response carries the header
+`X-Research-Use-Only: true`; every body that holds a risk carries the disclaimer. Refusals are problem
+documents (RFC 9457) and never repeat what was sent.
+"""
+
+
+def create_app(settings: Settings, scorer: Scorer, *, origin: Origin | None = None) -> FastAPI:
+    """Builds the application.
+
+    Args:
+        settings: limits and accepted hosts.
+        scorer: a verified model.
+        origin: how it was found; an artifact folder where left out.
+    """
+    origin = origin or Origin()
+    metrics = Metrics()
+    metrics.set_model(
+        name=scorer.bundle.name,
+        version=origin.version or "",
+        digest=scorer.digest,
+        source=str(origin.source),
+    )
+    service = Service(
+        settings=settings,
+        scoring=StayScoring(scorer, origin, settings),
+        inference=InferenceThread(max_waiting=settings.max_waiting),
+        metrics=metrics,
+        facts=model_facts(scorer, origin),
+        card=model_card(scorer),
+    )
+    app = FastAPI(title=TITLE, description=DESCRIPTION, version=API_VERSION, lifespan=_lifespan, redoc_url=None)
+    app.state.service = service
+    app.include_router(router)
+    install_error_handlers(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(HostGuard, accepted=settings.accepted_hosts)
+    app.add_middleware(Envelope, metrics=metrics)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    try:
+        await service.inference.run(service.scoring.warm_up)
+    except Exception as error:
+        log_failure(Event.FAILED, error, request_id="")  # the server ends, and says no more than that
+        raise
+    service.ready = True
+    yield
+    service.ready = False
+    service.inference.close()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The schema, with the body of `/v1/score`, which the route parses in the inference thread itself."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        body = ScoreRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+        components = schema["components"]["schemas"]
+        components.update(body.pop("$defs"))
+        components[ScoreRequest.__name__] = body
+        app.openapi_schema = schema
+    return app.openapi_schema

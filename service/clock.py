@@ -1,0 +1,58 @@
+"""Times of a request to whole minutes since admission; refuses the future and what has no admission."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from service.schema import MAX_HOURS
+
+MINUTE = timedelta(minutes=1)
+MAX_MINUTE = int(MAX_HOURS * 60)
+# Hours such as 29/60 fall below their minute by rounding; a millionth of a minute brings them back.
+ROUNDING = 1e-6
+
+
+class TimeRefusedError(ValueError):
+    """Raised for a time that cannot be one of the stay; the message holds no time."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The stay's time line.
+
+    Args:
+        admission: minute 0, where it is known.
+        latest: the last moment that has come, with the tolerance for clocks that differ.
+    """
+
+    admission: datetime | None
+    latest: datetime
+
+    def minute(self, time: datetime | None, time_h: float | None) -> int:
+        """Whole minutes since admission of one of the two, rounded down.
+
+        Raises:
+            TimeRefusedError: if an absolute time has no admission, or the time is too far or in the future.
+        """
+        if time_h is not None:
+            minute = math.floor(time_h * 60.0 + ROUNDING)
+        elif time is None or self.admission is None:
+            raise TimeRefusedError("needs admission, because it is absolute; send admission or hours since it")
+        else:
+            minute = (time - self.admission) // MINUTE
+        if abs(minute) > MAX_MINUTE:
+            raise TimeRefusedError(f"must lie within {MAX_HOURS:g} h of admission")
+        if self.admission is not None and minute > (self.latest - self.admission) // MINUTE:
+            raise TimeRefusedError("must not lie in the future")
+        return minute
+
+    def check_admission(self) -> None:
+        """Refuses an admission that has not come.
+
+        Raises:
+            TimeRefusedError: if it lies in the future.
+        """
+        if self.admission is not None and self.admission > self.latest:
+            raise TimeRefusedError("must not lie in the future")

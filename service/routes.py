@@ -1,0 +1,146 @@
+"""What answers at which address; each route is a few lines around the work of another module."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from service import metrics as prometheus
+from service.errors import Problem, ProblemDocument, ProblemKind
+from service.inference import InferenceThread
+from service.logs import Event, log_event
+from service.metrics import Metrics
+from service.schema import ScoreRequest
+from service.schema_answers import BinaryAnswer, Health, ModelFacts, MulticlassAnswer, RegressionAnswer
+from service.scoring import StayScoring
+from service.settings import Settings
+
+router = APIRouter()
+
+JSON = "application/json"
+
+
+@dataclass
+class Service:
+    """What the routes of one application share.
+
+    Args:
+        settings: limits.
+        scoring: the model's work.
+        inference: the thread that does it.
+        metrics: figures.
+        facts: what `/v1/model` says.
+        card: what `/v1/model/card` says.
+        ready: True once the model has scored.
+    """
+
+    settings: Settings
+    scoring: StayScoring
+    inference: InferenceThread
+    metrics: Metrics
+    facts: ModelFacts
+    card: str
+    ready: bool = False
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Shared = Annotated[Service, Depends(_service)]
+
+_PROBLEM: dict[str, Any] = {"model": ProblemDocument, "description": "Refused; nothing of the input is repeated."}
+_SCORE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{ScoreRequest.__name__}"}}},
+    }
+}
+
+
+@router.post(
+    "/v1/score",
+    tags=["score"],
+    summary="Risk of a stay so far",
+    responses={
+        200: {"model": BinaryAnswer | MulticlassAnswer | RegressionAnswer},
+        **dict.fromkeys((400, 408, 413, 415, 422, 500, 503), _PROBLEM),
+    },
+    openapi_extra=_SCORE_BODY,
+)
+async def score(request: Request, service: Shared) -> Response:
+    """Scores a stay: research use only, not for diagnosis, treatment or alarms."""
+    body = await _read_json(request, seconds=service.settings.body_timeout_s)
+    scored = await service.inference.run(service.scoring.score, body)
+    service.metrics.count_rejected(scored.rejected)
+    service.metrics.observe_scores(scored.outputs, scored.risks)
+    log_event(
+        Event.SCORED,
+        request_id=request.scope["request_id"],
+        prediction_id=scored.prediction_id,
+        observations=scored.observations,
+        notes=scored.notes,
+        steps=scored.steps,
+        rejected=scored.rejected.total(),
+    )
+    return Response(scored.content, media_type=JSON)
+
+
+@router.get("/v1/model", tags=["model"], summary="What the model reads, predicts and achieved")
+async def model(service: Shared) -> ModelFacts:
+    """The served model's facts."""
+    return service.facts
+
+
+@router.get("/v1/model/card", tags=["model"], summary="The model card in Markdown", response_class=PlainTextResponse)
+async def model_card(service: Shared) -> PlainTextResponse:
+    """The served model's card."""
+    return PlainTextResponse(service.card, media_type="text/markdown; charset=utf-8")
+
+
+@router.get("/livez", tags=["operation"], summary="Whether the process lives")
+async def live() -> Health:
+    """Answers as long as the event loop runs."""
+    return Health(status="live")
+
+
+@router.get("/readyz", tags=["operation"], summary="Whether the service can score", responses={503: {"model": Health}})
+async def ready(response: Response, service: Shared) -> Health:
+    """200 once the verified model has scored in this process, whether or not MLflow is up."""
+    if not service.ready:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        return Health(status="starting")
+    return Health(status="ready", source=service.facts.source)
+
+
+@router.get("/metrics", tags=["operation"], summary="Figures for Prometheus", response_class=PlainTextResponse)
+async def metrics(service: Shared) -> Response:
+    """Requests, latency, scores and rejected inputs; no label comes from a patient or a sender."""
+    return Response(service.metrics.exposition(), media_type=prometheus.CONTENT_TYPE)
+
+
+async def _read_json(request: Request, *, seconds: float) -> bytes:
+    """The body of a JSON request.
+
+    Raises:
+        Problem: 415 for another media type, 408 if the body does not arrive in time.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != JSON:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemKind.MEDIA_TYPE, f"The body must be {JSON}.")
+    try:
+        async with asyncio.timeout(seconds):
+            return await request.body()
+    except TimeoutError:
+        raise Problem(
+            HTTPStatus.REQUEST_TIMEOUT,
+            ProblemKind.BODY_TOO_SLOW,
+            f"The body must arrive within {seconds:g} s.",
+            headers={"Connection": "close"},
+        ) from None

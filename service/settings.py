@@ -1,0 +1,108 @@
+"""From environment variables to frozen settings; nothing else in `service` reads the environment.
+
+| variable | meaning | default |
+|---|---|---|
+| `SEQUELA_MODEL` | `models:/name@alias`, `models:/name/version` or an artifact folder | `models:/mortality@champion` |
+| `SEQUELA_DEVICE` | `auto` (`cuda` where present), `cpu`, `cuda` or `cuda:<number>` | `auto` |
+| `SEQUELA_HOST`, `SEQUELA_PORT` | where to listen; port 0 takes a free one | `127.0.0.1`, `8000` |
+| `SEQUELA_CACHE` | folder of verified copies of models | `.sequela` in the working directory |
+| `SEQUELA_TRUSTED_HOSTS` | accepted `Host` names, comma separated | loopback names if it listens there, else `*` |
+| `SEQUELA_FETCH_TIMEOUT_S` | how long MLflow may take at start before the last verified copy is used | 60 |
+| `SEQUELA_MAX_BODY_BYTES` | largest request body | 4 MiB |
+| `SEQUELA_BODY_TIMEOUT_S` | how long a body may take to arrive | 30 |
+| `SEQUELA_MAX_OBSERVATIONS`, `SEQUELA_MAX_NOTES` | inputs of one stay | 50,000; 500 |
+| `SEQUELA_MAX_NOTE_CHARS`, `SEQUELA_MAX_STEPS` | length of a note; time steps of a stay | 20,000; 20,000 |
+| `SEQUELA_MAX_WAITING` | requests that may wait for the inference thread | 64 |
+| `SEQUELA_CLOCK_TOLERANCE_S` | how far in the future a time may lie | 300 |
+| `SEQUELA_SHUTDOWN_TIMEOUT_S` | how long open requests may take after SIGTERM | 20 |
+| `MLFLOW_TRACKING_URI`, `MLFLOW_REGISTRY_URI` | MLflow's addresses | `sqlite:///mlflow.db`; the tracking address |
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.errors import ConfigError
+
+PREFIX = "SEQUELA_"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+
+# The process that fetches must never unpickle, report home, or retry a dead server for minutes.
+FETCH_SWITCHES = {
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Settings(BaseSettings):
+    """What the service is told from outside; fields are the variables of the table above."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+
+    model: Annotated[str, Field(min_length=1)] = "models:/mortality@champion"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    cache: Path = Path(".sequela")
+    trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    fetch_timeout_s: Seconds = 60.0
+    max_body_bytes: Count = 4 * 1024 * 1024
+    body_timeout_s: Seconds = 30.0
+    max_observations: Count = 50_000
+    max_notes: Count = 500
+    max_note_chars: Count = 20_000
+    max_steps: Count = 20_000
+    max_waiting: Count = 64
+    clock_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 20
+
+    @field_validator("trusted_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
+
+    @property
+    def accepted_hosts(self) -> tuple[str, ...]:
+        """Names that a request's `Host` may have.
+
+        A service on the loopback interface takes loopback names alone, so that no web page can reach it
+        under a name of its own; one that listens elsewhere has names that only its operator knows.
+        """
+        if self.trusted_hosts:
+            return self.trusted_hosts
+        return (*LOOPBACK, "[::1]") if self.host in LOOPBACK else ("*",)
+
+
+def settings_from_environment() -> Settings:
+    """Settings of this process.
+
+    Raises:
+        ConfigError: naming every variable that does not hold, without its value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}"
+            for e in error.errors(include_input=False, include_url=False, include_context=False)
+        )
+        raise ConfigError(f"settings must hold, got {wrong}; correct the environment variables") from None
+
+
+def fetch_environment() -> dict[str, str]:
+    """This process's environment for the short process that asks MLflow; MLflow's own variables pass through."""
+    given = {k: v for k, v in os.environ.items() if v}
+    return {"MLFLOW_TRACKING_URI": DEFAULT_TRACKING_URI, **FETCH_SWITCHES, **given}
