@@ -9,7 +9,7 @@ import numpy as np
 
 from models.bundle import Bundle
 from models.errors import ArtifactError
-from models.intake import Columns, build_stays
+from models.intake import Columns, NoteColumns, build_stays
 from models.stay import Stays
 
 if TYPE_CHECKING:
@@ -74,10 +74,12 @@ def stays_from_golden(golden: dict[str, Any], bundle: Bundle) -> Stays:
         channels=names,
         static=np.array(static, dtype=np.float64).reshape(len(items), len(static_names)),
         static_names=static_names,
-        note_stay=np.array([n[0] for n in notes], dtype=np.int64),
-        note_time_min=np.array([n[1] for n in notes], dtype=np.int64),
-        note_kind=tuple("progress" for _ in notes),
-        note_text=tuple(n[2] for n in notes),
+        notes=NoteColumns(
+            stay=np.array([n[0] for n in notes], dtype=np.int64),
+            time_min=np.array([n[1] for n in notes], dtype=np.int64),
+            kind=["progress"] * len(notes),
+            text=[n[2] for n in notes],
+        ),
     )
     return stays
 

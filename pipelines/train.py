@@ -181,7 +181,10 @@ def _baselines(data: Dataset, config: RunConfig, *, say: Say) -> dict[str, dict[
     train_part, test = data.parts[Part.TRAIN], data.parts[Part.TEST]
     calibration = data.parts[Part.CALIBRATION]
     table = {}
-    fitted = fit_baselines(train_part, calibration, test, config.task, config.baselines, seed=config.seed)
+    mean, scale = data.scale
+    fitted = fit_baselines(
+        train_part, calibration, test, config.task, config.baselines, seed=config.seed, mean=mean, scale=scale
+    )
     for name, scores in fitted.items():
         thresholds = choose_thresholds(scores.calibration, config.task)
         table[name] = evaluate(scores.test, config.task, config.evaluation, thresholds=thresholds)

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     config = load_config(args.config, args.set)
     cohorts = [read_cohort(path) for path in args.cohorts]
     folder = args.folder or Path("work") / config.name
-    with Publication(config, Settings.from_environment()) as publication:
+    with Publication(config, Settings.from_environment(), cohorts=args.cohorts) as publication:
         trained = train(
             cohorts,
             config,
