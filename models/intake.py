@@ -83,7 +83,7 @@ def canonical_values(declared: Channel | StaticVariable, unit: str, values: Floa
     if conversion is None:
         accepted = ", ".join([declared.unit, *declared.accepts])
         raise UnitError(
-            f"unit of {declared.name} must be one of {accepted}, got another unit; convert the value or declare the unit"
+            f"unit of {declared.name} must be one of {accepted}, got another unit; convert it or declare its unit"
         )
     converted = np.asarray(values, dtype=np.float64) * conversion.factor + conversion.offset
     low, high = declared.hard
