@@ -1,8 +1,8 @@
 """A network's logits and their times in, calibrated risks out; fitted on stays that the network never trained on.
 
 How far a network's logits can be trusted changes over a stay, so slope and intercept are smooth functions
-of the time since admission, shrunk towards "already calibrated, at every hour alike": as few events as a
-calibration split holds are enough. At any one time a higher logit stays a higher risk.
+of the time since admission, shrunk a little towards "already calibrated": the events of a calibration split
+are few. At any one time a higher logit stays a higher risk.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from models.errors import DataError
 from models.stay import Floats, Ints
 from models.task import TargetKind
 
-# Legendre polynomials of the scaled time: constant, line, parabola.
-TERMS = 3
-# Prior standard deviations of the terms, in logits (intercept) and in the slope's logarithm.
-INTERCEPT_SPREAD = (2.0, 0.5, 0.25)
-LOG_SLOPE_SPREAD = (0.5, 0.25, 0.125)
+# Legendre polynomials of the scaled time: constant, line, parabola, cubic.
+TERMS = 4
+# Prior standard deviations of the terms, in logits (intercept) and in the slope's logarithm. Those of the terms
+# that follow the time are wide on purpose: a stay's steps are compared with one another, which shows a drift far
+# better than it shows the level, and a drift that is shrunk away bends the risks at both ends of the stay.
+INTERCEPT_SPREAD = (2.0, 2.0, 2.0, 2.0)
+LOG_SLOPE_SPREAD = (0.75, 1.0, 1.0, 1.0)
 _MAX_ROUNDS = 100
 _TOLERANCE = 1e-9
 
@@ -263,7 +265,9 @@ def _basis(log1p_h: Floats, span: tuple[float, float], terms: int = TERMS) -> Fl
     """(steps, terms) Legendre polynomials of the time scaled to [-1, 1]; times outside are held at the edge."""
     width = span[1] - span[0]
     scaled = np.zeros_like(log1p_h) if width <= 0 else np.clip(2.0 * (log1p_h - span[0]) / width - 1.0, -1.0, 1.0)
-    return np.stack([np.ones_like(scaled), scaled, 1.5 * np.square(scaled) - 0.5][:terms], axis=1)
+    square = np.square(scaled)
+    columns = [np.ones_like(scaled), scaled, 1.5 * square - 0.5, (2.5 * square - 1.5) * scaled]
+    return np.stack(columns[:terms], axis=1)
 
 
 def _combine(basis: Floats, rows: tuple[tuple[float, ...], ...]) -> Floats:
