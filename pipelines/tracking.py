@@ -36,7 +36,16 @@ with quiet():
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-__all__ = ["MlflowClient", "MlflowException", "TrackingError", "connect", "mlflow", "open_experiment", "quiet"]
+__all__ = [
+    "MlflowClient",
+    "MlflowException",
+    "TrackingError",
+    "connect",
+    "mlflow",
+    "open_experiment",
+    "quiet",
+    "reached",
+]
 
 EXIT_UNAVAILABLE = 69  # sysexits' EX_UNAVAILABLE
 
@@ -45,6 +54,22 @@ class TrackingError(SequelaError):
     """Raised when MLflow cannot be reached or refuses what it is asked."""
 
     exit_status = EXIT_UNAVAILABLE
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """Turns MLflow's errors into one that says what to look at; their text may hold what was logged and is left out.
+
+    Raises:
+        TrackingError: if MLflow cannot be reached or refuses.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(
+            f"MLflow must be reachable and take what is logged, got error {error.error_code}; "
+            "check MLFLOW_TRACKING_URI, the server and its log"
+        ) from error
 
 
 def connect(settings: Settings) -> MlflowClient:

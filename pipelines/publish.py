@@ -1,0 +1,232 @@
+"""From a training run to MLflow: a tracked run with everything that made the model, and a registered version.
+
+The model is logged as code (a pyfunc whose source is `pipelines/pyfunc_model.py`) around the artifact folder:
+MLflow carries JSON and safetensors, and no object is ever pickled.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
+from models.errors import SequelaError
+from models.record import to_plain
+from pipelines import pyfunc_signature
+from pipelines.config import RunConfig
+from pipelines.model_card import card_facts, card_markdown
+from pipelines.registry import BUNDLE_PATH, CHALLENGER, DIGEST_TAG, set_alias
+from pipelines.settings import Settings
+from pipelines.tracking import MlflowException, connect, mlflow, open_experiment, quiet, reached
+from pipelines.train import TrainedRun
+
+logger = logging.getLogger(__name__)
+
+MODEL_CODE = "pyfunc_model.py"
+HOLDOUT_FILE, CONFIG_FILE = "holdout.json", "config.json"
+# What loads and scores the artifact; the versions are those of this process.
+REQUIREMENTS = ("sequela", "mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch")
+MAX_PARAM_CHARS = 500
+PARAMS_A_CALL = 100
+
+
+@dataclass
+class Publication:
+    """One run in MLflow; use it as a context manager around the training.
+
+    Args:
+        config: the run's configuration; logged as it is resolved.
+        settings: where MLflow is.
+        cohorts: folders of the cohorts; recorded, so that a later promotion finds the same hold-out.
+        run_id: a run to continue; empty for a new one, whose identifier it then holds.
+        tags: further tags of the run.
+    """
+
+    config: RunConfig
+    settings: Settings
+    cohorts: Sequence[Path] = ()
+    run_id: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        self._logged_epochs: set[int] = set()
+        with reached(), quiet():
+            self.client = connect(self.settings)
+            if self.run_id:
+                self.client.update_run(self.run_id, status="RUNNING")
+            else:
+                experiment = open_experiment(self.client, self.settings)
+                self.run_id = self.client.create_run(experiment, run_name=self.config.name).info.run_id
+        self.tag({"sequela.model": self.config.name, "disclaimer": DISCLAIMER_EN, **self.tags})
+        self._log_config()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the run; the reason of a failure that Sequela raised is in its tags."""
+        status = "FINISHED"
+        try:
+            if error is not None:
+                status = "FAILED" if int(getattr(error, "exit_status", 1)) == 1 else "KILLED"
+                reason = str(error) if isinstance(error, SequelaError) else type(error).__name__
+                self.tag({"sequela.reason": reason})
+            with reached(), quiet():
+                self.client.set_terminated(self.run_id, status=status)
+        except SequelaError:
+            if error is None:
+                raise
+            logger.warning("the run's end could not be logged")  # the first error is the one to show
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Sets tags of the run."""
+        with reached(), quiet():
+            for name, value in tags.items():
+                self.client.set_tag(self.run_id, name, value)
+
+    def log_json(self, name: str, value: Any) -> None:
+        """Stores plain values as a JSON file of the run."""
+        with reached(), quiet():
+            self.client.log_dict(self.run_id, value, name)
+
+    def log_figures(self, figures: Mapping[str, float], *, step: int = 0) -> None:
+        """Stores numbers as metrics; what is not finite is left out, because not every store takes it."""
+        finite = {name: float(value) for name, value in figures.items() if math.isfinite(value)}
+        with reached(), quiet():
+            mlflow.log_metrics(finite, step=step, run_id=self.run_id)
+
+    def log_epoch(self, row: Mapping[str, float]) -> None:
+        """Stores an epoch's figures; a server that does not answer does not end the training."""
+        epoch = int(row.get("epoch", len(self._logged_epochs)))
+        try:
+            self.log_figures({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
+            self._logged_epochs.add(epoch)
+        except SequelaError as error:
+            logger.warning("epoch %d could not be logged now (%s); it is logged at the end", epoch, error)
+
+    def register(self, trained: TrainedRun) -> int:
+        """Logs everything of a finished training and registers its artifact as the new challenger.
+
+        Returns:
+            the version's number.
+
+        Raises:
+            TrackingError: if MLflow cannot be reached.
+        """
+        for index, row in enumerate(trained.history):
+            if int(row.get("epoch", index)) not in self._logged_epochs:
+                self.log_epoch(row)
+        self._log_results(trained)
+        with reached(), quiet():
+            model_uri = self._log_model(trained)
+            name = self.config.name
+            try:
+                self.client.create_registered_model(name, description=f"{DISCLAIMER_EN}\n\n{DISCLAIMER_JA}")
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            created = self.client.create_model_version(
+                name, model_uri, run_id=self.run_id, tags=_version_tags(trained), description=_description(trained)
+            )
+            set_alias(self.client, name, CHALLENGER, int(created.version))
+        self.tag({"sequela.version": str(created.version), DIGEST_TAG: trained.digest})
+        return int(created.version)
+
+    def _log_config(self) -> None:
+        plain = to_plain(self.config)
+        self.log_json(CONFIG_FILE, plain)
+        params = list(_flat(plain))
+        with reached(), quiet():
+            for start in range(0, len(params), PARAMS_A_CALL):
+                mlflow.log_params(dict(params[start : start + PARAMS_A_CALL]), run_id=self.run_id, synchronous=True)
+
+    def _log_results(self, trained: TrainedRun) -> None:
+        bundle = trained.bundle
+        self.tag({"sequela.fingerprint": str(bundle.cohort["fingerprint"]), "sequela.task": bundle.task.outcome})
+        for name, figures in {"holdout": trained.metrics, **trained.baselines}.items():
+            self.log_figures(dict(_figures(name, figures)))
+        self.log_json("metrics.json", {"network": trained.metrics, **trained.baselines})
+        self.log_json("history.json", {"epochs": trained.history})
+        self.log_json("versions.json", bundle.versions)
+        self.log_json("cohort.json", bundle.cohort)
+        self.log_json(HOLDOUT_FILE, self._holdout(trained))
+        with reached(), quiet():
+            self.client.log_text(self.run_id, card_markdown(bundle), "model_card.md")
+            self.client.log_dict(self.run_id, card_facts(bundle), "model_card.json")
+            for plot in trained.plots:
+                self.client.log_artifact(self.run_id, str(plot), "plots")
+
+    def _holdout(self, trained: TrainedRun) -> dict[str, Any]:
+        """Where a later promotion finds the same stays; no identifier of a stay or patient is in it."""
+        return {
+            "cohorts": [str(path.resolve()) for path in self.cohorts],
+            "fingerprint": trained.bundle.cohort["fingerprint"],
+            "split": to_plain(self.config.split),
+            "part": "test",
+            "stays": len(trained.scores),
+        }
+
+    def _log_model(self, trained: TrainedRun) -> str:
+        """Logs the pyfunc as code and returns its address."""
+        mlflow.start_run(run_id=self.run_id)
+        try:
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(Path(__file__).with_name(MODEL_CODE)),
+                artifacts={Path(BUNDLE_PATH).name: str(trained.artifact.resolve())},
+                signature=pyfunc_signature.signature_of(trained.bundle),
+                input_example=pyfunc_signature.input_example(trained.bundle),
+                pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+                metadata={"sequela.digest": trained.digest, "disclaimer": DISCLAIMER_EN},
+            )
+        finally:
+            mlflow.end_run(status="RUNNING")
+        return str(info.model_uri)
+
+
+def _version_tags(trained: TrainedRun) -> dict[str, str]:
+    bundle = trained.bundle
+    return {
+        DIGEST_TAG: trained.digest,
+        "sequela.fingerprint": str(bundle.cohort["fingerprint"]),
+        "sequela.task": bundle.task.outcome,
+        "sequela.outputs": ",".join(bundle.task.output_names),
+        "sequela.licence": str(bundle.cohort["licence"]),
+        "sequela.created": bundle.created,
+        "disclaimer": DISCLAIMER_EN,
+    }
+
+
+def _description(trained: TrainedRun) -> str:
+    task, metrics = trained.bundle.task, trained.metrics["metrics"]
+    shown = [
+        f"{name} {metrics[name]['value']:.3f} [{metrics[name]['low']:.3f}, {metrics[name]['high']:.3f}]"
+        for name in ("auroc", "auprc", "calibration_slope", "rmse")
+        if name in metrics
+    ]
+    figures = f"Hold-out of {trained.metrics['stays']:,} stays: {', '.join(shown)}."
+    return f"{task.description or task.outcome}. {figures}\n\n{DISCLAIMER_EN}\n\n{DISCLAIMER_JA}"
+
+
+def _figures(name: str, report: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    yield f"{name}/stays", report["stays"]
+    yield f"{name}/events", report["events"]
+    for metric, entry in report["metrics"].items():
+        yield f"{name}/{metric}", entry["value"]
+        yield f"{name}/{metric}_low", entry["low"]
+        yield f"{name}/{metric}_high", entry["high"]
+
+
+def _flat(plain: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and their values as text, cut to what every store takes; the whole is in the JSON file."""
+    if isinstance(plain, dict) and plain:
+        for key, value in plain.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, str(plain)[:MAX_PARAM_CHARS]
