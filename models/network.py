@@ -7,7 +7,6 @@ gradient) and in live serving (state kept per stay), so the three cannot drift a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +15,9 @@ from models.batch import Chunk
 from models.cells import Cell, Initialisation, RecurrentStack, initialise
 from models.errors import ConfigError, DataError
 from models.note_encoder import NoteEncoder
+from models.notes import NotesConfig
 from models.pooling import Pooling, RunningPool
 from models.state import State
-
-if TYPE_CHECKING:
-    from models.notes import NotesConfig
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,7 @@ class Objective:
     @staticmethod
     def of(task: TaskSpec, training: TrainingConfig) -> Objective:
         """The objective that a run's task and training settings ask for."""
-        return Objective(
-            task.kind, training.reduction, training.regression_loss, training.positive_weight, training.l1
-        )
+        return Objective(task.kind, training.reduction, training.regression_loss, training.positive_weight, training.l1)
 
     def each(self, logits: Tensor, target: Tensor) -> Tensor:
         """(..., targets) loss of every time step; logits (..., outputs), targets (..., targets)."""

@@ -42,19 +42,19 @@ class TapeBatch:
         weight: (batch, time, targets) float32; 0 = not supervised.
         normaliser: what the loss is divided by: the supervised weight (reduction `mean`) or rows (`sum`) of
             this batch and the others that make one optimiser step with it, over all ranks; 0 = no step.
-        supervised: whether this batch has any supervised step on any rank.
+        amount: this batch's own share of it, over all ranks.
     """
 
     chunk: Chunk
     target: Tensor
     weight: Tensor
     normaliser: float
-    supervised: bool
+    amount: float
 
     def to(self, device: torch.device | str, **_: Any) -> TapeBatch:
         """The same batch on a device."""
         return TapeBatch(
-            self.chunk.to(device), self.target.to(device), self.weight.to(device), self.normaliser, self.supervised
+            self.chunk.to(device), self.target.to(device), self.weight.to(device), self.normaliser, self.amount
         )
 
 
@@ -122,12 +122,14 @@ class Tapes:
     def __iter__(self) -> Iterator[TapeBatch]:
         """The rest of the epoch. The cursor is past a batch before the batch is handed out."""
         epoch, units = self._epoch, self._schedule(self._epoch)
-        normaliser = self._normalisers(units)
+        amount = np.where(units >= 0, self._units.amount[units], 0.0).sum(axis=1)
+        window = np.arange(self._length) // self._accumulate
+        normaliser = np.bincount(window, weights=amount)[window]
         while self._epoch == epoch:
             position = self._position
             ended = position + 1 == self._length
             self._epoch, self._position = (epoch + 1, 0) if ended else (epoch, position + 1)
-            yield self._cut(units[position, self._mine], normaliser[position], units[position])
+            yield self._cut(units[position, self._mine], normaliser[position], amount[position])
 
     def state_dict(self) -> dict[str, int]:
         """The cursor."""
@@ -137,7 +139,7 @@ class Tapes:
         """Moves the cursor."""
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
 
-    def _cut(self, unit: Ints, normaliser: float, all_ranks: Ints) -> TapeBatch:
+    def _cut(self, unit: Ints, normaliser: float, amount: float) -> TapeBatch:
         filled = unit >= 0
         units = self._units
         cut = Cut(
@@ -151,7 +153,7 @@ class Tapes:
             torch.from_numpy(gather(self._targets.value, step, valid)),
             torch.from_numpy(gather(self._targets.weight, step, valid)),
             float(normaliser),
-            bool(units.amount[all_ranks[all_ranks >= 0]].any()),
+            float(amount),
         )
 
     def _schedule(self, epoch: int) -> Ints:
@@ -178,12 +180,6 @@ class Tapes:
         order = order[np.lexsort((self._encoded.lengths[order], pool))]
         groups = np.array_split(order, np.arange(self._rows, len(order), self._rows))
         return np.concatenate([groups[i] for i in random.permutation(len(groups))])
-
-    def _normalisers(self, units: Ints) -> NDArray[np.float64]:
-        """(batches,) the normaliser of the optimiser step to which each batch belongs."""
-        amount = np.where(units >= 0, self._units.amount[units], 0.0).sum(axis=1)
-        window = np.arange(self._length) // self._accumulate
-        return np.bincount(window, weights=amount)[window]
 
 
 def _cut_units(encoded: Encoded, targets: StepTargets, truncation_length: int, reduction: Reduction) -> _Units:

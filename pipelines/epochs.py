@@ -1,0 +1,215 @@
+"""What happens around a training step: the trained module in, epoch figures, checkpoints and early stopping out.
+
+A Lightning callback. Its own state (history, gradient norms, whether training has ended) is part of every
+checkpoint, so a resumed run stops, keeps and reports exactly what an uninterrupted one does.
+"""
+
+# ruff: noqa: ARG002  Lightning gives a hook all its arguments, wanted or not
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from tqdm import tqdm
+
+from models.encoded import Encoded
+from models.task import TaskSpec
+from pipelines.checkpoints import RunFolder
+from pipelines.gradients import hidden_gradient_norms, sample_chunk
+from pipelines.labels import StepTargets
+from pipelines.module import TapeModule
+from pipelines.training_config import Monitor, TrainingConfig
+from pipelines.validation import validate
+
+OnEpoch = Callable[[dict[str, float]], None]
+# Here, as every process of a run reads this module: Lightning's hints on standard error are of no use to people.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+_SAMPLE_STAYS = 32
+_SAMPLE_STEPS = 64
+
+
+class Epochs(pl.Callback):
+    """Validates after every epoch, keeps the best weights, writes checkpoints, stops early or when asked.
+
+    Args:
+        folder: where checkpoints go.
+        validation: encoded validation stays and their targets.
+        task: the task.
+        training: settings of the loop.
+        facts: plain values that every checkpoint carries.
+        progress: show a progress bar.
+        on_epoch: receives each epoch's figures.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: RunFolder,
+        validation: tuple[Encoded, StepTargets],
+        task: TaskSpec,
+        training: TrainingConfig,
+        facts: dict[str, Any],
+        progress: bool,
+        on_epoch: OnEpoch | None,
+    ) -> None:
+        self.history: list[dict[str, float]] = []
+        self.gradient_norms: dict[str, list[torch.Tensor]] = {}
+        self.ended = False
+        self.interrupted = False
+        self._folder, self._validation, self._task, self._training = folder, validation, task, training
+        self._facts, self._progress, self._on_epoch = facts, progress, on_epoch
+        self._bar: Any = None
+        self._began = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """History, gradient norms and whether training has ended."""
+        return {"history": self.history, "gradient_norms": self.gradient_norms, "ended": self.ended}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up a checkpoint's state."""
+        self.history = state_dict["history"]
+        self.gradient_norms = state_dict["gradient_norms"]
+        self.ended = state_dict["ended"]
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds the run's facts."""
+        checkpoint.update(self._facts)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes SIGTERM over from Lightning, whose handler would end the process at once."""
+        stop_on_signal(self._folder.stop)
+        cast("TapeModule", pl_module).validation_losses = [row[str(Monitor.LOSS)] for row in self.history]
+        self._began = time.monotonic()
+        if self._progress and trainer.is_global_zero:
+            self._bar = tqdm(total=self._training.max_epochs * int(trainer.num_training_batches), unit="batch")
+            self._bar.update(trainer.current_epoch * int(trainer.num_training_batches))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Checkpoints within an epoch, and stops here if the run was asked to."""
+        if self._bar is not None:
+            self._bar.update()
+        number, every = batch_idx + 1, self._training.checkpoint_every_steps
+        # Gradients that wait to be accumulated are in no checkpoint; an epoch's end writes its own.
+        if number % self._training.accumulate_batches or number == trainer.num_training_batches:
+            return
+        stop = self._asked_to_stop(trainer)
+        if stop or (every and (number // self._training.accumulate_batches) % every == 0):
+            self._save(trainer)
+        if stop:
+            self.interrupted = trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Figures of the epoch, best weights, checkpoint and the decision to go on."""
+        if self.interrupted:
+            return
+        module = cast("TapeModule", pl_module)
+        row = self._figures(trainer, module)
+        self.history.append(row)
+        module.validation_losses.append(row[str(Monitor.LOSS)])
+        if trainer.is_global_zero:
+            self._keep(module)
+        self.ended = len(self.history) >= self._training.max_epochs or self._waited_enough()
+        self._save(trainer)
+        if self._on_epoch is not None and trainer.is_global_zero:
+            self._on_epoch(dict(row))
+        self.interrupted = not self.ended and self._asked_to_stop(trainer)
+        trainer.should_stop = self.ended or self.interrupted
+        self._began = time.monotonic()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Closes the progress bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _figures(self, trainer: pl.Trainer, module: TapeModule) -> dict[str, float]:
+        figures = module.epoch_figures()
+        rate = module.learning_rate * module.rate_share(int(trainer.num_training_batches) - 1)
+        measured: dict[str, float] = {}
+        if trainer.is_global_zero:
+            measured = validate(
+                module.best_network,
+                *self._validation,
+                objective=module.objective,
+                task=self._task,
+                monitor=self._training.monitor,
+                truncation_length=self._training.truncation_length,
+            )
+        # One rank measures and all ranks hear it: they must agree on when to stop.
+        measured = trainer.strategy.broadcast(measured)
+        seconds = time.monotonic() - self._began
+        if self._bar is not None:
+            self._bar.set_postfix({k: f"{v:.4f}" for k, v in measured.items()})
+        return {"epoch": trainer.current_epoch, **figures, **measured, "learning_rate": rate, "seconds": seconds}
+
+    def _keep(self, module: TapeModule) -> None:
+        """Saves the weights if this epoch is the best, and traces gradients over time."""
+        if best_row(self.history, self._training.monitor) == len(self.history) - 1:
+            self._folder.save_best(module.best_network)
+        if not module.network.streams:
+            return
+        sample = sample_chunk(*module.train_part, stays=_SAMPLE_STAYS, length=_SAMPLE_STEPS)
+        device = module.network.head.weight.device
+        norms = hidden_gradient_norms(
+            module.network,
+            sample.chunk.to(device),
+            sample.target.to(device),
+            sample.weight.to(device),
+            module.objective,
+        )
+        for name, values in norms.items():
+            self.gradient_norms.setdefault(name, []).append(torch.from_numpy(values))
+
+    def _waited_enough(self) -> bool:
+        best = best_row(self.history, self._training.monitor)
+        waited = len(self.history) - 1 - (0 if best is None else best)
+        return bool(self._training.patience) and waited >= self._training.patience
+
+    def _asked_to_stop(self, trainer: pl.Trainer) -> bool:
+        asked = self._folder.stop.exists()
+        return bool(trainer.strategy.broadcast(asked)) if trainer.world_size > 1 else asked
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        beside = self._folder.checkpoint.with_suffix(".part")
+        trainer.save_checkpoint(beside)
+        if trainer.is_global_zero:
+            beside.replace(self._folder.checkpoint)
+
+
+def best_row(history: list[dict[str, float]], monitor: Monitor) -> int | None:
+    """The first best epoch; None while no figure is finite."""
+    sign = 1.0 if monitor is Monitor.LOSS else -1.0
+    figures = [sign * row[str(monitor)] for row in history]
+    finite = [i for i, value in enumerate(figures) if math.isfinite(value)]
+    return min(finite, key=lambda i: figures[i]) if finite else None
+
+
+def stop_on_signal(stop: Path) -> dict[signal.Signals, Any]:
+    """SIGTERM asks the run to stop at the next step; gives back the handlers that were there before.
+
+    Only the main thread may set handlers; elsewhere nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+
+    def ask(*_: object) -> None:
+        with contextlib.suppress(OSError):
+            stop.touch()
+
+    return {signal.SIGTERM: signal.signal(signal.SIGTERM, ask)}

@@ -1,0 +1,209 @@
+"""What Lightning trains: batches of tapes in, optimiser steps and the carried state of every tape out.
+
+Automatic optimisation: one batch is one ordinary `training_step`. The state of the last batch is kept
+detached, so the gradient ends at a chunk's edge while the information flows on.
+"""
+
+# ruff: noqa: ARG002  Lightning gives a hook all its arguments, wanted or not
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from models.encoded import Encoded
+from models.network import RecurrentNetwork
+from models.state import State
+from pipelines.averaging import AveragedNetwork
+from pipelines.labels import StepTargets
+from pipelines.objective import Objective
+from pipelines.optimisers import build_optimizer, rate_factor
+from pipelines.tapes import TapeBatch, Tapes
+from pipelines.training_config import TrainingConfig
+
+
+class TapeModule(pl.LightningModule):
+    """Trains a network on tapes.
+
+    Args:
+        network: what is trained.
+        objective: its loss.
+        training: settings of the loop.
+        train: encoded training stays and their targets.
+        learning_rate: peak of the schedule.
+        seed: of the order of the stays and of dropout.
+    """
+
+    def __init__(
+        self,
+        network: RecurrentNetwork,
+        *,
+        objective: Objective,
+        training: TrainingConfig,
+        train: tuple[Encoded, StepTargets],
+        learning_rate: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.average = AveragedNetwork(network, training.average_decay) if training.average_decay else None
+        self.objective, self.training_settings = objective, training
+        self.learning_rate, self.seed = learning_rate, seed
+        self.validation_losses: list[float] = []
+        self.train_part = train
+        self._tapes: Tapes | None = None
+        self._carry: State | None = None
+        self._restored: dict[str, Any] | None = None
+        self._sums = torch.zeros(4, dtype=torch.float64)
+        self._steps_now = False
+
+    @property
+    def best_network(self) -> RecurrentNetwork:
+        """The weights that are validated and kept: the averaged ones, or the trained ones."""
+        return self.network if self.average is None else self.average.network
+
+    def train_dataloader(self) -> Tapes:
+        """This rank's rows of the tapes."""
+        training = self.training_settings
+        self._tapes = Tapes(
+            *self.train_part,
+            rows=training.rows,
+            truncation_length=training.truncation_length,
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+            accumulate=training.accumulate_batches,
+            reduction=training.reduction,
+        )
+        return self._tapes
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimiser; its rate is set before every batch, so no scheduler object holds state."""
+        return build_optimizer(self.network, self.training_settings, learning_rate=self.learning_rate)
+
+    def on_train_start(self) -> None:
+        """Moves the tapes to where a checkpoint left them, or seeds dropout for a new run."""
+        if self._restored is not None and self._tapes is not None:
+            # Lightning leaves this out when the checkpoint stands at the end of an epoch.
+            self._tapes.load_state_dict(self._restored["cursor"])
+            return
+        torch.manual_seed(self.seed * 1000 + 1 + self.global_rank)
+
+    def on_train_batch_start(self, batch: TapeBatch, batch_idx: int) -> None:
+        """Sets the learning rate, and once after a resumption the random state."""
+        if self._restored is not None:
+            _set_random_state(self._restored["random"])
+            self._restored = None
+        self._steps_now = batch.normaliser > 0
+        rate = self.learning_rate * self.rate_share(batch_idx)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+
+    def rate_share(self, batch_idx: int) -> float:
+        """Share of the peak learning rate at a batch of the current epoch."""
+        batches = int(self.trainer.num_training_batches)
+        progress = (self.current_epoch * batches + batch_idx) / (self.training_settings.max_epochs * batches)
+        return rate_factor(self.training_settings, progress, self.validation_losses)
+
+    def training_step(self, batch: TapeBatch, batch_idx: int) -> Tensor:
+        """The loss of one chunk of every tape; the state moves on whether or not anything is supervised."""
+        state = self._carry or self.network.initial_state(len(batch.chunk.reset))
+        if batch.amount == 0:
+            with torch.no_grad():
+                self._carry = self.network(batch.chunk, state)[1]
+            return self._touched()
+        logits, after = self.network(batch.chunk, state)
+        self._carry = after.detach()
+        loss = self.objective.total(logits, batch.target, batch.weight, batch.normaliser)
+        share = loss.detach().double() * batch.normaliser
+        self._sums[:2] += torch.tensor([float(share), batch.amount], dtype=torch.float64)
+        # Lightning averages over ranks and accumulated batches; the normaliser has counted them already.
+        loss = loss * (self.trainer.world_size * self.training_settings.accumulate_batches)
+        if self.trainer.world_size > 1 or self.network.notes is not None:
+            loss = loss + self._touched()
+        return loss + self.objective.penalty(self.network)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """One step; none where no step of these batches is supervised, so nothing decays or gathers momentum."""
+        if not self._steps_now:
+            if optimizer_closure is not None:
+                optimizer_closure()
+            return
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.average is not None:
+            self.average.update(self.network)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the norm over all parameters, and adds it, as it was before, to the epoch's figures."""
+        limit = gradient_clip_val or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        self._sums[2:] += torch.tensor([float(norm), 1.0], dtype=torch.float64)
+
+    def epoch_figures(self) -> dict[str, float]:
+        """Training loss and mean gradient norm of the epoch that ends; starts the next one's sums."""
+        sums = self._sums.to(self.device if self.device.type != "mps" else "cpu")
+        total = self.trainer.strategy.reduce(sums, reduce_op="sum").cpu()
+        loss, amount, norm, steps = total.tolist()
+        self._sums = torch.zeros_like(self._sums)
+        # Every rank counts the amount of all ranks.
+        amount = amount / self.trainer.world_size
+        return {"train_loss": loss / max(amount, 1e-12), "gradient_norm": norm / max(steps, 1.0)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds cursor, carried state, random state and running sums of every rank."""
+        if self._tapes is None:
+            return
+        mine = {
+            "cursor": self._tapes.state_dict(),
+            "carry": None if self._carry is None else [t.cpu() for t in self._carry.tensors],
+            "random": _random_state(),
+            "sums": self._sums,
+            "updates": 0 if self.average is None else self.average.updates,
+        }
+        ranks: list[Any] = [mine]
+        if self.trainer.world_size > 1:
+            ranks = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(ranks, mine)
+        checkpoint["tapes"] = ranks
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes this rank's part; the random state follows once Lightning has set up everything else."""
+        mine = checkpoint["tapes"][self.global_rank]
+        self._restored = mine
+        self._sums = mine["sums"]
+        if self.average is not None:
+            self.average.updates = mine["updates"]
+        if mine["carry"] is not None:
+            names = self.network.initial_state(1).names
+            self._carry = State(names, tuple(t.to(self.device) for t in mine["carry"]))
+
+    def _touched(self) -> Tensor:
+        """Zero, with every parameter in its graph: ranks must agree on which gradients they exchange."""
+        return torch.stack([p.sum() for p in self.network.parameters()]).sum() * 0.0
+
+
+def _random_state() -> dict[str, Any]:
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])

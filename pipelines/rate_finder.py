@@ -1,0 +1,119 @@
+"""A learning rate from the data: a network and tapes in, the rate at which the loss falls fastest out.
+
+Source: Smith 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3 (range test).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.errors import RefusedError
+from models.network import RecurrentNetwork
+from pipelines.objective import Objective
+from pipelines.optimisers import build_optimizer
+from pipelines.tapes import TapeBatch, Tapes
+from pipelines.training_config import TrainingConfig
+
+_LOWEST, _HIGHEST = 1e-5, 1.0
+_BATCHES = 72
+_LEAST_BATCHES = 16
+# The sweep stops where the smoothed loss is this many times the lowest seen: from there it only diverges.
+_DIVERGED = 3.0
+_RUNNING = 8
+_WINDOW = 9
+
+
+@dataclass(frozen=True)
+class RateSweep:
+    """What a sweep saw.
+
+    Args:
+        rates: learning rate of every batch, rising.
+        losses: training loss of every batch.
+        chosen: the rate at which the smoothed loss falls fastest.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    chosen: float
+
+
+def find_learning_rate(
+    network: RecurrentNetwork, tapes: Tapes, objective: Objective, training: TrainingConfig, *, seed: int
+) -> RateSweep:
+    """Sweeps the rate exponentially over a few dozen batches, on a copy of the network.
+
+    Raises:
+        RefusedError: if the loss diverges before a fall can be seen.
+    """
+    network = copy.deepcopy(network).train()
+    rates, losses = [], []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for rate, loss in _sweep(network, tapes, objective, training):
+            rates.append(rate)
+            losses.append(loss)
+            if _diverged(losses):
+                break
+    return RateSweep(tuple(rates), tuple(losses), _steepest(rates, losses))
+
+
+def _sweep(
+    network: RecurrentNetwork, tapes: Tapes, objective: Objective, training: TrainingConfig
+) -> Iterator[tuple[float, float]]:
+    """Trains on one batch after another at rising rates; yields each rate and the loss before its step."""
+    optimizer = build_optimizer(network, training, learning_rate=_LOWEST)
+    device = network.head.weight.device
+    state = network.initial_state(0)
+    for batch, rate in zip(_batches(tapes), np.geomspace(_LOWEST, _HIGHEST, _BATCHES), strict=False):
+        batch = batch.to(device)
+        before = state if state.batch == len(batch.chunk.reset) else network.initial_state(len(batch.chunk.reset))
+        logits, after = network(batch.chunk, before)
+        state = after.detach()
+        loss = objective.total(logits, batch.target, batch.weight)
+        yield float(rate), float(loss.detach())
+        for group in optimizer.param_groups:
+            group["lr"] = float(rate)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), training.gradient_clip or math.inf)
+        optimizer.step()
+
+
+def _batches(tapes: Tapes) -> Iterator[TapeBatch]:
+    """Batches with something to learn, epoch after epoch; the state of a skipped chunk is of no matter here."""
+    while True:
+        yield from (batch for batch in tapes if float(batch.weight.sum()) > 0)
+
+
+def _diverged(losses: list[float]) -> bool:
+    """Whether the running mean of the losses is not finite or far above its lowest value."""
+    if not math.isfinite(losses[-1]):
+        return True
+    if len(losses) <= _RUNNING:
+        return False
+    running = np.convolve(losses, np.full(_RUNNING, 1 / _RUNNING), mode="valid")
+    return bool(running[-1] > _DIVERGED * running.min())
+
+
+def _steepest(rates: list[float], losses: list[float]) -> float:
+    finite = np.isfinite(losses)
+    level = np.asarray(losses)[finite]
+    if len(level) < _LEAST_BATCHES:
+        raise RefusedError(
+            f"find_learning_rate must see at least {_LEAST_BATCHES} finite losses, got {len(level)}; "
+            "set training.learning_rate yourself"
+        )
+    # A centred window does not lag behind the loss as a running average does.
+    window = np.bartlett(_WINDOW + 2)[1:-1]
+    padded = np.pad(level, _WINDOW // 2, mode="edge")
+    smooth = np.convolve(padded, window / window.sum(), mode="valid")
+    slope = np.gradient(smooth, np.log(np.asarray(rates)[finite]))
+    return float(np.asarray(rates)[finite][int(np.argmin(slope))])
