@@ -154,11 +154,19 @@ class Encoding:
         notes = Moments(stays.stay_of_note(), stays.note_time_min) if tokenizer else Moments(_none(), _none())
         grid = self.grid.build(stays.end_min, Moments(rows.stay, rows.minute), notes)
         shape = (int(grid.step_offsets[-1]), self.width)
-        features = np.empty(shape, dtype=dtype) if out is None else open_memmap(out, "w+", np.dtype(dtype), shape)
+        # An empty array cannot be mapped, and needs no file.
+        mapped = out if shape[0] * shape[1] else None
+        features: NDArray[Any] = (
+            np.empty(shape, dtype=dtype) if mapped is None else open_memmap(mapped, "w+", np.dtype(dtype), shape)
+        )
         statics = self.statics.apply(stays)
         for first, last in _blocks(grid.step_offsets):
             self._write(features, grid, rows, first, last)
             self._write_rest(features, grid, statics, first, last)
+        if mapped is not None:
+            # Mapped anew for reading, which first writes what is still in memory.
+            del features
+            features = np.load(mapped, mmap_mode="r")
         if tokenizer is None:
             return Encoded(features, grid.step_offsets, grid.time_min)
         tokens, note_offsets = tokenizer.encode_all(stays.note_text)

@@ -22,7 +22,9 @@ from models.stay import Ints
 
 PAD = 0
 _BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
-_RESERVED = ("<pad>", *_BYTES)
+# The mark of a space is always a token: bytes would lose it in decoding.
+_SPACE = "▁"
+_RESERVED = ("<pad>", *_BYTES, _SPACE)
 # Separates words where all of a patient's notes are looked at together; no token holds it.
 _BETWEEN = "\0"
 # Japanese is written without spaces; longer pieces would be whole clauses.
@@ -35,7 +37,7 @@ class NotesConfig:
 
     Args:
         enabled: whether the model reads notes.
-        vocabulary_size: upper bound of the number of tokens, the 257 of padding and bytes included.
+        vocabulary_size: upper bound of the number of tokens, the 258 of padding, bytes and the space included.
         min_patients: distinct patients whose notes must hold a token for it to enter.
         max_tokens: tokens of a note that are read: its first ones.
         embedding_size: width of a token's embedding.
@@ -100,10 +102,11 @@ class NoteTokenizer:
                 f"patient_ids must be one a text, got {len(patient_ids)} for {len(texts)}; name each patient"
             )
         patients = _pieces_by_patient(texts, patient_ids)
-        common = _common_characters(patients, config.min_patients)
-        corpus = ("".join(c if c in common or c == _BETWEEN else _BETWEEN for c in text) for text in patients)
+        room = config.vocabulary_size - len(_RESERVED)
+        common = _common_characters(patients, config.min_patients, room)
+        corpus = ("".join(c if c in common or c == _SPACE else _BETWEEN for c in text) for text in patients)
         trainer = trainers.BpeTrainer(
-            vocab_size=config.vocabulary_size - len(_RESERVED),
+            vocab_size=room + 1,  # the space is learned too, and is reserved already
             min_frequency=config.min_patients,
             max_token_length=_LONGEST_TOKEN,
             show_progress=False,
@@ -169,9 +172,11 @@ def _pieces_by_patient(texts: Sequence[str], patient_ids: Sequence[str]) -> list
     return [_BETWEEN.join(words) for words in pieces.values()]
 
 
-def _common_characters(patients: Sequence[str], min_patients: int) -> frozenset[str]:
+def _common_characters(patients: Sequence[str], min_patients: int, room: int) -> frozenset[str]:
+    """The `room` characters that most patients' notes hold, of those that at least `min_patients` hold."""
     having = Counter(character for text in patients for character in set(text))
-    return frozenset(c for c, number in having.items() if number >= min_patients and c != _BETWEEN)
+    common = [c for c, number in having.items() if number >= min_patients and c not in (_BETWEEN, *_RESERVED)]
+    return frozenset(sorted(common, key=lambda c: (-having[c], c))[:room])
 
 
 def _held_by_enough(token: str, patients: Sequence[str], min_patients: int) -> bool:
