@@ -29,6 +29,7 @@ from pipelines.gate import (
 from pipelines.holdout import holdout_scores, read_cohorts
 from pipelines.registry import (
     CHAMPION,
+    HOLDOUT_FILE,
     PREVIOUS,
     ModelVersion,
     fetch,
@@ -43,7 +44,6 @@ from pipelines.settings import Settings
 from pipelines.split import SplitConfig
 from pipelines.tracking import MlflowClient, connect, mlflow, quiet, reached
 
-HOLDOUT_FILE = "holdout.json"
 GATE_FILE = "gate.json"
 
 
@@ -123,7 +123,7 @@ def judge(
     split = from_plain(SplitConfig, bundle.config["split"], where="split")
     cohort = evidence.cohort
     if cohort is None and (champion is not None or evidence.scores is None):
-        folders = evidence.folders or _recorded_folders(candidate, settings)
+        folders = evidence.folders or _recorded_folders(candidate)
         cohort = read_cohorts(folders, fingerprint=bundle.cohort["fingerprint"])
     scores = evidence.scores
     if scores is None and cohort is not None:
@@ -154,7 +154,7 @@ def _gate_of(bundle: Bundle) -> GateConfig:
     return from_plain(GateConfig, retrain["gate"], where="retrain.gate") if retrain else GateConfig()
 
 
-def _recorded_folders(version: ModelVersion, settings: Settings) -> list[Path]:
+def _recorded_folders(version: ModelVersion) -> list[Path]:
     """Folders of the cohorts that the version's run recorded."""
     with reached(), quiet():
         text = mlflow.artifacts.load_text(f"runs:/{version.run_id}/{HOLDOUT_FILE}")

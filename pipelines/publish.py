@@ -20,8 +20,9 @@ from models.errors import SequelaError
 from models.record import to_plain
 from pipelines import pyfunc_signature
 from pipelines.config import RunConfig
+from pipelines.lease import EXIT_INTERRUPTED
 from pipelines.model_card import card_facts, card_markdown
-from pipelines.registry import BUNDLE_PATH, CHALLENGER, DIGEST_TAG, set_alias
+from pipelines.registry import BUNDLE_PATH, CHALLENGER, DIGEST_TAG, HOLDOUT_FILE, set_alias
 from pipelines.settings import Settings
 from pipelines.tracking import MlflowException, connect, mlflow, open_experiment, quiet, reached
 from pipelines.train import TrainedRun
@@ -29,7 +30,7 @@ from pipelines.train import TrainedRun
 logger = logging.getLogger(__name__)
 
 MODEL_CODE = "pyfunc_model.py"
-HOLDOUT_FILE, CONFIG_FILE = "holdout.json", "config.json"
+CONFIG_FILE = "config.json"
 # What loads and scores the artifact; the versions are those of this process.
 REQUIREMENTS = ("sequela", "mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch")
 MAX_PARAM_CHARS = 500
@@ -74,7 +75,8 @@ class Publication:
         status = "FINISHED"
         try:
             if error is not None:
-                status = "FAILED" if int(getattr(error, "exit_status", 1)) == 1 else "KILLED"
+                killed = not isinstance(error, Exception) or getattr(error, "exit_status", 1) == EXIT_INTERRUPTED
+                status = "KILLED" if killed else "FAILED"
                 reason = str(error) if isinstance(error, SequelaError) else type(error).__name__
                 self.tag({"sequela.reason": reason})
             with reached(), quiet():

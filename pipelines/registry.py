@@ -20,6 +20,8 @@ from pipelines.tracking import MlflowClient, MlflowException, TrackingError, con
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DIGEST_TAG = "sequela.digest"
 REPLACED_TAG = "sequela.replaced"
+# What a version's run recorded about its hold-out.
+HOLDOUT_FILE = "holdout.json"
 BUNDLE_PATH = "artifacts/bundle"
 ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
 
