@@ -1,11 +1,11 @@
 """A model to and from a directory: JSON and safetensors, every file under a digest, no pickle anywhere.
 
-    manifest.json          sha256 and size of every other file; its own digest names the version
-    bundle.json            the model's facts (`models.bundle.Bundle`)
-    weights.safetensors    the network's parameters
-    golden.json            synthetic stays with their scores, checked at every load
-    tokenizer.json         the notes' tokenizer, where the model reads notes
-    card.md, card.json     the model card, where it was given
+manifest.json          sha256 and size of every other file; its own digest names the version
+bundle.json            the model's facts (`models.bundle.Bundle`)
+weights.safetensors    the network's parameters
+golden.json            synthetic stays with their scores, checked at every load
+tokenizer.json         the notes' tokenizer, where the model reads notes
+card.md, card.json     the model card, where it was given
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def verify_digests(folder: Path, *, expected_digest: str | None = None) -> None:
     present = {p.name for p in folder.iterdir()} - {MANIFEST}
     if present != set(files):
         odd = ", ".join(sorted(present ^ set(files)))
-        raise ArtifactError(f"artifact must hold exactly the manifest's files, got a difference in {odd}; fetch it again")
+        raise ArtifactError(
+            f"artifact must hold exactly the manifest's files, got a difference in {odd}; fetch it again"
+        )
     for name, facts in files.items():
         if _sha256(folder / name) != facts["sha256"]:
             raise ArtifactError(f"{name} must have the manifest's sha256, got another; fetch the artifact again")

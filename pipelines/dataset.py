@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-
 from models.encoded import Encoded
 from models.encoding import Encoding
 from models.notes import NoteTokenizer
@@ -70,7 +69,9 @@ def build_dataset(cohort: Cohort, config: RunConfig, *, say: Callable[[str], Non
     tokenizer = _train_tokenizer(train, [cohort.patient_id[i] for i in indices[Part.TRAIN]], config)
     encoded = {p: encoding.encode(cohort.stays.select(i), tokenizer=tokenizer) for p, i in indices.items()}
     part_outcomes = {p: StayOutcomes(outcomes.value[i], outcomes.time_min[i]) for p, i in indices.items()}
-    label = {p: step_labels(encoded[p].step_offsets, encoded[p].time_min, part_outcomes[p], config.task) for p in indices}
+    label = {
+        p: step_labels(encoded[p].step_offsets, encoded[p].time_min, part_outcomes[p], config.task) for p in indices
+    }
     scale = target_scale(label[Part.TRAIN], encoded[Part.TRAIN], config.task)
     parts = {}
     for part, index in indices.items():
@@ -96,5 +97,3 @@ def _train_tokenizer(stays: Stays, patient_id: list[str], config: RunConfig) -> 
         return None
     patients = [patient_id[i] for i in stays.stay_of_note()]
     return NoteTokenizer.train(list(stays.note_text), patients, config.notes)
-
-

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pipelines.cohort import Cohort
 
 MINUTES_PER_HOUR = 60
+# A simulator states the risk that it drew an outcome with as a second outcome of this name.
+TRUE_RISK_SUFFIX = "_true_risk"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ def outcomes_of(cohort: Cohort, outcome: str) -> StayOutcomes:
     value[stay] = rows["value"].to_numpy(dtype=np.float64)
     time_min[stay] = rows["time_min"].to_numpy(dtype=np.float64, na_value=np.nan)
     return StayOutcomes(value, time_min)
+
+
+def has_outcome(cohort: Cohort, outcome: str) -> bool:
+    """Whether a stay of the cohort has this outcome."""
+    return bool((cohort.outcomes["outcome"] == outcome).any())
 
 
 def step_labels(step_offsets: Ints, time_min: Ints, outcomes: StayOutcomes, task: TaskSpec) -> Floats:

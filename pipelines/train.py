@@ -17,24 +17,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.artifact import load_artifact, save_artifact
+from models.artifact import save_artifact
 from models.bundle import Bundle
 from models.calibration import Calibration
 from models.forward import score_logits
 from models.record import to_plain
-from models.scorer import Scorer
-from pipelines.baselines import fit_baselines
+from models.task import LabelScope, TargetKind, TaskSpec
+from pipelines.baselines import BaselineScores, fit_baselines
 from pipelines.cohort import Cohort, concat_cohorts
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset, PartData, build_dataset
 from pipelines.evaluate import evaluate
 from pipelines.fit import FitResult, fit_network
+from pipelines.labels import TRUE_RISK_SUFFIX, has_outcome, outcomes_of
 from pipelines.model_card import card_json, card_markdown
 from pipelines.scores import StepScores
 from pipelines.split import Part
 from pipelines.thresholds import choose_thresholds
 
 LIBRARIES = ("torch", "pytorch-lightning", "numpy", "pandas", "mlflow", "tokenizers", "safetensors", "lightgbm")
+NETWORK, TRUE_RISK = "network", "true_risk"
 Say = Callable[[str], None]
 
 
@@ -47,7 +49,7 @@ class TrainedRun:
         digest: its digest.
         bundle: its facts.
         metrics: figures of the network on the hold-out, as `evaluate` gives them.
-        baselines: the same figures of every baseline.
+        baselines: the same figures of every baseline, and of the true risk where the cohort is simulated.
         history: one row an epoch.
         plots: PNG files.
         scores: scores of the hold-out's time steps.
@@ -95,18 +97,18 @@ def train(
     say(f"cohort {cohort.fingerprint[:23]}: {len(cohort.stays):,} stays")
     data = build_dataset(cohort, config, say=say)
     fit = _fit(data, config, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch)
-    say(f"  trained {len(fit.history)} epochs in {fit.seconds:.0f} s, best epoch {fit.best_epoch}")
+    say(f"  trained {len(fit.history)} epochs in {fit.seconds:.0f} s, best epoch {fit.best_epoch + 1}")
     calibration = _calibrate(data, fit, config)
-    part_scores = {p: _scores(data.parts[p], fit, calibration) for p in (Part.CALIBRATION, Part.TEST)}
-    thresholds = choose_thresholds(part_scores[Part.CALIBRATION], config.task)
-    metrics = evaluate(part_scores[Part.TEST], config.task, config.evaluation, thresholds=thresholds)
-    baselines = _baselines(data, config, say=say)
-    bundle = _bundle(cohort, data, config, calibration, thresholds, {"network": metrics, **baselines})
+    network = _network_scores(data, fit, calibration)
+    fitted = {NETWORK: network, **_baselines(data, config)}
+    fitted |= _reference(cohort, data, config.task)
+    figures = {name: judge(scores, config) for name, scores in fitted.items()}
+    thresholds = choose_thresholds(network.calibration, config.task)
+    bundle = _bundle(cohort, data, config, calibration, thresholds, figures)
     artifact, digest = _save(folder, bundle, fit, data)
-    plots = _plots(folder, data, fit, part_scores[Part.TEST], load_artifact(artifact))
-    return TrainedRun(
-        artifact, digest, bundle, metrics, baselines, fit.history, plots, part_scores[Part.TEST], fit
-    )
+    plots = _plots(folder, config, fit, {name: s.test for name, s in fitted.items()}, data.parts[Part.TEST])
+    metrics = figures.pop(NETWORK)
+    return TrainedRun(artifact, digest, bundle, metrics, figures, fit.history, plots, network.test, fit)
 
 
 def _set_threads(threads: int) -> None:
@@ -156,9 +158,12 @@ def _calibrate(data: Dataset, fit: FitResult, config: RunConfig) -> Calibration:
     )
 
 
-def _scores(part: PartData, fit: FitResult, calibration: Calibration) -> StepScores:
-    logit = score_logits(fit.network, part.encoded).astype(np.float64)
-    return step_scores(part, logit, calibration.apply(logit, part.encoded.time_min / 60.0))
+def _network_scores(data: Dataset, fit: FitResult, calibration: Calibration) -> BaselineScores:
+    scores = []
+    for part in (data.parts[Part.CALIBRATION], data.parts[Part.TEST]):
+        logit = score_logits(fit.network, part.encoded).astype(np.float64)
+        scores.append(step_scores(part, logit, calibration.apply(logit, part.encoded.time_min / 60.0)))
+    return BaselineScores(*scores)
 
 
 def step_scores(part: PartData, logit: np.ndarray[Any, Any], risk: np.ndarray[Any, Any]) -> StepScores:
@@ -175,20 +180,31 @@ def step_scores(part: PartData, logit: np.ndarray[Any, Any], risk: np.ndarray[An
     )
 
 
-def _baselines(data: Dataset, config: RunConfig, *, say: Say) -> dict[str, dict[str, Any]]:
+def judge(scores: BaselineScores, config: RunConfig) -> dict[str, Any]:
+    """Figures on the hold-out, with thresholds that were chosen on the calibration part."""
+    thresholds = choose_thresholds(scores.calibration, config.task)
+    return evaluate(scores.test, config.task, config.evaluation, thresholds=thresholds)
+
+
+def _baselines(data: Dataset, config: RunConfig) -> dict[str, BaselineScores]:
     if not config.baselines.enabled:
         return {}
-    train_part, test = data.parts[Part.TRAIN], data.parts[Part.TEST]
-    calibration = data.parts[Part.CALIBRATION]
-    table = {}
     mean, scale = data.scale
-    fitted = fit_baselines(
-        train_part, calibration, test, config.task, config.baselines, seed=config.seed, mean=mean, scale=scale
-    )
-    for name, scores in fitted.items():
-        thresholds = choose_thresholds(scores.calibration, config.task)
-        table[name] = evaluate(scores.test, config.task, config.evaluation, thresholds=thresholds)
-    return table
+    parts = (data.parts[p] for p in (Part.TRAIN, Part.CALIBRATION, Part.TEST))
+    return fit_baselines(*parts, config.task, config.baselines, seed=config.seed, mean=mean, scale=scale)
+
+
+def _reference(cohort: Cohort, data: Dataset, task: TaskSpec) -> dict[str, BaselineScores]:
+    """The risks that the outcomes were drawn with, where a simulator states them: the best that can be reached."""
+    name = task.outcome + TRUE_RISK_SUFFIX
+    if task.scope is not LabelScope.STAY or task.kind is not TargetKind.BINARY or not has_outcome(cohort, name):
+        return {}
+    risk = np.clip(outcomes_of(cohort, name).value, 1e-9, 1 - 1e-9)
+    scores = []
+    for part in (data.parts[Part.CALIBRATION], data.parts[Part.TEST]):
+        stepwise = np.repeat(risk[part.index], part.encoded.lengths)[:, None]
+        scores.append(step_scores(part, np.log(stepwise / (1 - stepwise)), stepwise))
+    return {TRUE_RISK: BaselineScores(*scores)}
 
 
 def _bundle(
@@ -231,7 +247,9 @@ def _save(folder: Path, bundle: Bundle, fit: FitResult, data: Dataset) -> tuple[
     return artifact, digest
 
 
-def _plots(folder: Path, data: Dataset, fit: FitResult, scores: StepScores, scorer: Scorer) -> list[Path]:
-    from pipelines.figures import write_plots  # matplotlib is slow to import and needed here alone
+def _plots(
+    folder: Path, config: RunConfig, fit: FitResult, scores: dict[str, StepScores], part: PartData
+) -> list[Path]:
+    from pipelines.figures import write_figures  # matplotlib is slow to import and needed here alone
 
-    return write_plots(folder / "plots", data.parts[Part.TEST], fit, scores, scorer)
+    return write_figures(folder / "plots", config.task, fit, scores, part)

@@ -1,0 +1,47 @@
+"""From a training run to its figures as PNG files: scores, calibration, training curves, gradients, hidden states."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from models.forward import hidden_states
+from models.task import TaskSpec
+from pipelines.dataset import PartData
+from pipelines.fit import FitResult
+from pipelines.plots import (
+    evaluation_figures,
+    gradient_norm_figure,
+    hidden_state_figure,
+    save_figure,
+    training_figure,
+)
+from pipelines.scores import StepScores
+
+
+def write_figures(
+    folder: Path, task: TaskSpec, fit: FitResult, scores: Mapping[str, StepScores], part: PartData
+) -> list[Path]:
+    """Writes every figure of a run anew.
+
+    Args:
+        folder: emptied first.
+        task: what was predicted.
+        fit: what the training loop left.
+        scores: of the hold-out by the name of the model, the network first.
+        part: the stays of which one is shown by its hidden states: the one of median length.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    figures = evaluation_figures(scores, task)
+    figures["training"] = training_figure(fit.history)
+    if fit.gradient_norms:
+        figures["gradient_norms"] = gradient_norm_figure(fit.gradient_norms)
+    stay = int(np.argsort(part.encoded.lengths, kind="stable")[len(part.encoded) // 2])
+    first, last = part.encoded.step_offsets[stay : stay + 2]
+    states = hidden_states(fit.network, part.encoded, stay)
+    figures["hidden_states"] = hidden_state_figure(states, part.encoded.time_min[first:last])
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
