@@ -85,9 +85,9 @@ def canonical_values(declared: Channel | StaticVariable, unit: str, values: Floa
         raise UnitError(
             f"unit of {declared.name} must be one of {accepted}, got another unit; convert it or declare its unit"
         )
-    converted = np.asarray(values, dtype=np.float64) * conversion.factor + conversion.offset
     low, high = declared.hard
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and 1e308 are the sender's, and lie outside any limits
+        converted = np.asarray(values, dtype=np.float64) * conversion.factor + conversion.offset
         return converted, (converted >= low) & (converted <= high)
 
 
