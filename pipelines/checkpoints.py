@@ -78,9 +78,10 @@ def run_identity(settings: dict[str, Any], *, train: tuple[Encoded, StepTargets]
     """Digest of settings and training data by which a checkpoint knows its run."""
     digest = hashlib.sha256(json.dumps(to_plain(settings), sort_keys=True).encode())
     encoded, targets = train
-    digest.update(np.ascontiguousarray(encoded.step_offsets))
-    digest.update(np.ascontiguousarray(encoded.features[:: max(len(encoded.features) // 1000, 1)]))
-    digest.update(np.array([targets.value.sum(dtype=np.float64), targets.weight.sum(dtype=np.float64)]))
+    sample = encoded.features[:: max(len(encoded.features) // 1000, 1)]
+    sums = np.array([targets.value.sum(dtype=np.float64), targets.weight.sum(dtype=np.float64)])
+    for array in (encoded.step_offsets, sample, sums):
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

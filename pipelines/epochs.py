@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import multiprocessing
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +37,9 @@ OnEpoch = Callable[[dict[str, float]], None]
 # Here, as every process of a run reads this module: Lightning's hints on standard error are of no use to people.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+# Lightning's own use of a part of torch that is going away.
+LIGHTNING_WARNING = ".*LeafSpec"
 
 _SAMPLE_STAYS = 32
 _SAMPLE_STEPS = 64
@@ -82,6 +87,11 @@ class Epochs(pl.Callback):
         self.history = state_dict["history"]
         self.gradient_norms = state_dict["gradient_norms"]
         self.ended = state_dict["ended"]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Silences, in the processes of a data-parallel run, what the first process has silenced."""
+        if multiprocessing.parent_process() is not None:
+            warnings.filterwarnings("ignore", message=LIGHTNING_WARNING, category=FutureWarning)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

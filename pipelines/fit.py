@@ -23,7 +23,7 @@ from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig
 from models.task import TargetKind, TaskSpec
 from pipelines.checkpoints import RunFolder, check_identity, run_identity
-from pipelines.epochs import Epochs, OnEpoch, best_row, stop_on_signal
+from pipelines.epochs import LIGHTNING_WARNING, Epochs, OnEpoch, best_row, stop_on_signal
 from pipelines.labels import StepTargets
 from pipelines.module import TapeModule
 from pipelines.objective import Objective
@@ -175,9 +175,9 @@ def _learning_rate(
 
 def _run(module: TapeModule, epochs: Epochs, training: TrainingConfig, files: RunFolder, *, resumes: bool) -> None:
     with warnings.catch_warnings():
-        # Choosing the CPU on a machine with a GPU is a choice; the other is Lightning's own use of torch.
+        # Choosing the CPU on a machine with a GPU is a choice.
         warnings.filterwarnings("ignore", message="GPU available but not used")
-        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=LIGHTNING_WARNING, category=FutureWarning)
         trainer = pl.Trainer(
             max_epochs=training.max_epochs,
             accelerator=training.accelerator,

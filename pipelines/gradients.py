@@ -99,8 +99,7 @@ def sample_chunk(encoded: Encoded, targets: StepTargets, *, stays: int, length: 
 def _supervised_before(targets: StepTargets, last: Ints, length: int) -> NDArray[np.bool_]:
     """Whether any of a stay's last steps is supervised; looks at the last and the one `length` - 1 before it."""
     ends = np.stack([last, np.maximum(last - length + 1, 0)])
-    found: NDArray[np.bool_] = (np.asarray(targets.weight[ends]) > 0).any(axis=(0, 2))
-    return found
+    return np.asarray((np.asarray(targets.weight[ends]) > 0).any(axis=(0, 2)))
 
 
 def _step_layers(network: RecurrentNetwork, inputs: Tensor, memory: Memory) -> tuple[Tensor, list[list[Memory]]]:
