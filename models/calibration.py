@@ -14,19 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration_fit import TERMS, basis_of_time, fit_outputs, fitted_range, log1p_hours, probability
 from models.errors import DataError
 from models.stay import Floats, Ints
 from models.task import TargetKind
-
-# Legendre polynomials of the scaled time: constant, line, parabola, cubic.
-TERMS = 4
-# Prior standard deviations of the terms, in logits (intercept) and in the slope's logarithm. Those of the terms
-# that follow the time are wide on purpose: a stay's steps are compared with one another, which shows a drift far
-# better than it shows the level, and a drift that is shrunk away bends the risks at both ends of the stay.
-INTERCEPT_SPREAD = (2.0, 2.0, 2.0, 2.0)
-LOG_SLOPE_SPREAD = (0.75, 1.0, 1.0, 1.0)
-_MAX_ROUNDS = 100
-_TOLERANCE = 1e-9
 
 
 class CalibrationMethod(StrEnum):
@@ -69,8 +60,14 @@ class Calibration:
 
     def __post_init__(self) -> None:
         """Refuses coefficients that cannot hold."""
+        lengths = {len(row) for row in (*self.log_slope, *self.intercept)}
+        if len(lengths) != 1 or not 1 <= max(lengths) <= TERMS:
+            raise DataError(
+                f"log_slope and intercept must have rows of one length up to {TERMS}, got lengths {sorted(lengths)}; "
+                "fit the calibration again"
+            )
         values = np.array([*np.ravel(self.log_slope), *np.ravel(self.intercept), *self.log1p_h, self.mean, self.scale])
-        if len(self.log_slope) != len(self.intercept) or not len(self.log_slope):
+        if len(self.log_slope) != len(self.intercept):
             raise DataError(
                 f"intercept must have a row an output like log_slope ({len(self.log_slope)}), got "
                 f"{len(self.intercept)}; fit the calibration again"
@@ -120,17 +117,17 @@ class Calibration:
         outputs = int(logit.shape[1])
         if method is CalibrationMethod.NONE:
             return cls.identity(kind, outputs, mean=mean, scale=scale)
-        time = np.log1p(np.maximum(np.asarray(time_h, dtype=np.float64), 0.0))
-        span = (float(time.min()), float(time.max())) if len(time) else (0.0, 0.0)
-        basis = _basis(time, span)
+        span = fitted_range(time_h, stay_index)
         joint = kind is TargetKind.MULTICLASS
         fitted = [
-            _fit_outputs(
+            fit_outputs(
                 logit if joint else logit[:, k : k + 1],
                 (np.asarray(label[:, k], dtype=np.float64) - mean) / scale,
-                basis,
+                basis_of_time(log1p_hours(time_h), span),
                 stay_index,
-                _Prior(kind, method, strength),
+                kind=kind,
+                shift=method is CalibrationMethod.PLATT,
+                strength=strength,
             )
             for k in range(1 if joint else outputs)
         ]
@@ -155,119 +152,10 @@ class Calibration:
                 f"logit must be of shape ({len(time_h)}, {len(self.log_slope)}), got {logit.shape}; "
                 "give the logits of the network that was calibrated"
             )
-        time = np.log1p(np.maximum(np.asarray(time_h, dtype=np.float64), 0.0))
-        basis = _basis(time, self.log1p_h, terms=len(self.log_slope[0]))
+        basis = basis_of_time(log1p_hours(time_h), self.log1p_h)
         slope = np.exp(_combine(basis, self.log_slope))
         value = np.asarray(logit, dtype=np.float64) * slope + _combine(basis, self.intercept)
-        return self.mean + self.scale * value if self.kind is TargetKind.REGRESSION else _probability(value, self.kind)
-
-
-@dataclass(frozen=True)
-class _Prior:
-    """What is free, and how firmly it is held at the identity."""
-
-    kind: TargetKind
-    method: CalibrationMethod
-    strength: float
-
-    def precision(self, classes: int) -> Floats:
-        """(parameters,) precision of slope terms, then intercept terms; infinite = held."""
-        slope = 1.0 / np.square(LOG_SLOPE_SPREAD)
-        # A multiclass intercept does not follow the time: classes times terms would be more than the events bear.
-        terms = 1 if self.kind is TargetKind.MULTICLASS else TERMS
-        intercept = np.tile(1.0 / np.square(INTERCEPT_SPREAD[:terms]), classes)
-        held = np.inf if self.method is CalibrationMethod.TEMPERATURE else 1.0
-        return np.concatenate([slope, intercept * held]) * max(self.strength, 1e-9)
-
-
-def _fit_outputs(
-    logit: NDArray[Any], label: Floats, basis: Floats, stay_index: Ints, prior: _Prior
-) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
-    """Log-slope coefficients, and a row of intercept coefficients an output."""
-    known = ~np.isnan(label)
-    _check_labels(label[known], prior.kind)
-    _, stay, steps = np.unique(stay_index[known], return_inverse=True, return_counts=True)
-    classes = int(logit.shape[1])
-    target = label[known][:, None]
-    if prior.kind is TargetKind.MULTICLASS:
-        target = (target == np.arange(classes)).astype(np.float64)
-    sample = _Sample(np.asarray(logit[known], dtype=np.float64), target, basis[known], 1.0 / steps[stay], prior.kind)
-    theta = sample.solve(prior.precision(classes))
-    rows = theta[TERMS:].reshape(classes, -1)
-    rows = np.pad(rows, ((0, 0), (0, TERMS - rows.shape[1])))
-    return tuple(map(float, theta[:TERMS])), tuple(tuple(map(float, row)) for row in rows)
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """Supervised steps: logit and target (n, classes), basis (n, TERMS), weight (n,)."""
-
-    logit: Floats
-    target: Floats
-    basis: Floats
-    weight: Floats
-    kind: TargetKind
-
-    def solve(self, precision: Floats) -> Floats:
-        """Penalised maximum likelihood by Fisher scoring with step halving."""
-        theta = np.zeros(len(precision))
-        free = np.isfinite(precision)
-        penalty = np.where(free, precision, 0.0)
-        loss = self._loss(theta, penalty)
-        for _ in range(_MAX_ROUNDS):
-            gradient, curvature = self._derivatives(theta, penalty)
-            step = np.zeros(len(theta))
-            step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
-            while (new := self._loss(theta - step, penalty)) > loss and np.abs(step).max() > _TOLERANCE:
-                step /= 2.0
-            theta, loss = theta - step, new
-            if np.abs(step).max() <= _TOLERANCE:
-                break
-        return theta
-
-    def _linear(self, theta: Floats) -> tuple[Floats, Floats]:
-        scaled = self.logit * np.exp(self.basis @ theta[:TERMS])[:, None]
-        rows = theta[TERMS:].reshape(self.logit.shape[1], -1)
-        return scaled, scaled + self.basis[:, : rows.shape[1]] @ rows.T
-
-    def _loss(self, theta: Floats, penalty: Floats) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            _, value = self._linear(theta)
-            if self.kind is TargetKind.BINARY:
-                rows = (np.logaddexp(0.0, value) - self.target * value)[:, 0]
-            elif self.kind is TargetKind.MULTICLASS:
-                top = value.max(axis=1)
-                total = np.log(np.exp(value - top[:, None]).sum(axis=1)) + top
-                rows = total - (self.target * value).sum(axis=1)
-            else:
-                rows = 0.5 * np.square(value - self.target)[:, 0]
-            loss = float(self.weight @ rows + 0.5 * penalty @ np.square(theta))
-        return loss if np.isfinite(loss) else np.inf
-
-    def _derivatives(self, theta: Floats, penalty: Floats) -> tuple[Floats, Floats]:
-        scaled, value = self._linear(theta)
-        classes = self.logit.shape[1]
-        own = np.eye(classes)[None, :, :, None] * self.basis[:, None, None, : (len(theta) - TERMS) // classes]
-        jacobian = np.concatenate([scaled[:, :, None] * self.basis[:, None], own.reshape(len(value), classes, -1)], 2)
-        expected = value if self.kind is TargetKind.REGRESSION else _probability(value, self.kind)
-        gradient = np.einsum("n,nk,nkp->p", self.weight, expected - self.target, jacobian, optimize=True)
-        spread = np.ones_like(value)
-        if self.kind is TargetKind.BINARY:
-            spread = expected * (1.0 - expected)
-        elif self.kind is TargetKind.MULTICLASS:
-            spread = expected
-            jacobian = jacobian - (expected[:, :, None] * jacobian).sum(axis=1, keepdims=True)
-        curvature = np.einsum("nk,nkp,nkq->pq", self.weight[:, None] * spread, jacobian, jacobian, optimize=True)
-        return gradient + penalty * theta, curvature + np.diag(penalty)
-
-
-def _basis(log1p_h: Floats, span: tuple[float, float], terms: int = TERMS) -> Floats:
-    """(steps, terms) Legendre polynomials of the time scaled to [-1, 1]; times outside are held at the edge."""
-    width = span[1] - span[0]
-    scaled = np.zeros_like(log1p_h) if width <= 0 else np.clip(2.0 * (log1p_h - span[0]) / width - 1.0, -1.0, 1.0)
-    square = np.square(scaled)
-    columns = [np.ones_like(scaled), scaled, 1.5 * square - 0.5, (2.5 * square - 1.5) * scaled]
-    return np.stack(columns[:terms], axis=1)
+        return self.mean + self.scale * value if self.kind is TargetKind.REGRESSION else probability(value, self.kind)
 
 
 def _combine(basis: Floats, rows: tuple[tuple[float, ...], ...]) -> Floats:
@@ -277,22 +165,3 @@ def _combine(basis: Floats, rows: tuple[tuple[float, ...], ...]) -> Floats:
     for j in range(table.shape[1]):
         total += basis[:, j, None] * table[None, :, j]
     return total
-
-
-def _probability(value: Floats, kind: TargetKind) -> Floats:
-    if kind is TargetKind.BINARY:
-        small = np.exp(-np.abs(value))
-        return np.asarray(np.where(value >= 0, 1.0, small) / (1.0 + small))
-    share = np.exp(value - value.max(axis=1, keepdims=True))
-    return np.asarray(share / share.sum(axis=1, keepdims=True))
-
-
-def _check_labels(label: Floats, kind: TargetKind) -> None:
-    if kind is TargetKind.REGRESSION and len(label):
-        return
-    classes = len(np.unique(label))
-    if classes < 2:
-        raise DataError(
-            f"label must hold at least two classes among the steps to calibrate on, got {classes}; "
-            "give the calibration split more stays, or set the calibration method to 'none'"
-        )
