@@ -53,6 +53,7 @@ def main() -> int:
             timeout_graceful_shutdown=settings.shutdown_timeout_s,
         )
     )
+    app.openapi()  # made here once, not within a request
     # What lives now lives until the end: collecting it again and again would only delay requests.
     gc.collect()
     gc.freeze()

@@ -33,11 +33,15 @@ PREFIX = "SEQUELA_"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 
-# The process that fetches must never unpickle, report home, or retry a dead server for minutes.
+# The process that fetches must never unpickle or report home, whatever the operator sets ...
 FETCH_SWITCHES = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
+}
+# ... and shall not wait minutes for a dead server unless the operator says so.
+FETCH_DEFAULTS = {
+    "MLFLOW_TRACKING_URI": DEFAULT_TRACKING_URI,
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -105,4 +109,4 @@ def settings_from_environment() -> Settings:
 def fetch_environment() -> dict[str, str]:
     """This process's environment for the short process that asks MLflow; MLflow's own variables pass through."""
     given = {k: v for k, v in os.environ.items() if v}
-    return {"MLFLOW_TRACKING_URI": DEFAULT_TRACKING_URI, **FETCH_SWITCHES, **given}
+    return {**FETCH_DEFAULTS, **given, **FETCH_SWITCHES}
