@@ -5,12 +5,19 @@ from __future__ import annotations
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
-from models.errors import ConfigError
+from models.errors import ConfigError, SequelaError
 from pipelines.settings import with_driver
 
 # SQLite has one writer: another process's write is waited for this long.
 SQLITE_WAIT_S = 30
 CONNECT_WAIT_S = 10
+EXIT_UNAVAILABLE = 69  # sysexits' EX_UNAVAILABLE
+
+
+class DatabaseUnreachableError(SequelaError):
+    """Raised when the database does not answer."""
+
+    exit_status = EXIT_UNAVAILABLE
 
 
 def open_engine(url: str) -> Engine:

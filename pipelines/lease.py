@@ -39,7 +39,7 @@ from sqlalchemy.schema import CreateTable
 from sqlalchemy.sql import ColumnElement
 
 from models.errors import BusyError, ConfigError, RefusedError
-from pipelines.database import open_engine
+from pipelines.database import DatabaseUnreachableError, open_engine
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,9 @@ class LeaseLostError(RefusedError):
 @dataclass
 class Lease:
     """A held lease; use it as a context manager.
+
+    Entering raises LeaseBusyError if another process holds it, DatabaseUnreachableError if the database does
+    not answer.
 
     Args:
         url: SQLAlchemy address of an SQLite or PostgreSQL database.
@@ -175,9 +178,11 @@ class Lease:
         except IntegrityError:
             self._engine.dispose()
             return False
-        except SQLAlchemyError:
+        except SQLAlchemyError as error:
             self._engine.dispose()
-            raise
+            raise DatabaseUnreachableError(
+                f"database of the lease must answer, got {type(error).__name__}; check SEQUELA_DATABASE_URL and the server"
+            ) from error
 
     def _mine(self) -> ColumnElement[bool]:
         return (LEASES.c.name == self.name) & (LEASES.c.holder == self._holder)

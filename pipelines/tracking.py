@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from models.errors import SequelaError
+from pipelines.database import EXIT_UNAVAILABLE
 from pipelines.settings import Settings, switch_mlflow
 
 switch_mlflow()
@@ -46,8 +47,6 @@ __all__ = [
     "quiet",
     "reached",
 ]
-
-EXIT_UNAVAILABLE = 69  # sysexits' EX_UNAVAILABLE
 
 
 class TrackingError(SequelaError):
