@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import running
+from models.clock import WEEK_H
 from models.series import Series
 from models.standardise import Standardiser
 from models.stay import Floats, Ints
 
-# Hours and counts are logarithmic and near 1 at these values.
-WEEK_H = 168.0
+# Counts are on a logarithmic scale that is 1 here.
 HUNDRED = 100.0
 # The gap of a channel that was never observed; a gap is never negative otherwise.
 NEVER_GAP = -1.0
@@ -72,6 +72,11 @@ class ChannelEncoding:
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in order."""
         return tuple(f"{name}.{feature}" for name in self.names for feature in self.features)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Number of every channel that training had, by name; observations of others are not used."""
+        return {name: i for i, name in enumerate(self.names) if self.standardiser.stays[i]}
 
     @cached_property
     def _trend_scale(self) -> Floats:

@@ -16,8 +16,9 @@ from numpy.lib.format import open_memmap
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from models import running, stepping
-from models.channel_encoding import WEEK_H, ChannelEncoding, Feature
+from models.channel_encoding import ChannelEncoding, Feature
 from models.channels import StaticVariable
+from models.clock import CLOCK, clock_features, previous_stamps
 from models.encoded import Encoded
 from models.errors import ConfigError, DataError
 from models.grid import Grid, GridKind, GridSpec, Moments
@@ -30,8 +31,6 @@ from models.stepping import EncoderState, Readings
 
 # Time steps that are encoded together: large enough for numpy, small enough for the processor's cache.
 _BLOCK_STEPS = 16_384
-# Features of a step besides those of channels and static values.
-CLOCK = ("time", "step_gap")
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Encoding:
         names = config.channels or _frequent(stays, config.min_stays)
         _check_known("channels", names, stays.channels)
         _check_known("statics", config.statics, tuple(s.name for s in statics))
-        rows = Rows.of(stays, names)
+        rows = Rows.of(stays, {name: i for i, name in enumerate(names)})
         standardiser = Standardiser.fit(
             stay=rows.stay, channel=rows.channel, value=rows.value, channels=len(names), clip=config.clip
         )
@@ -137,68 +136,32 @@ class Encoding:
     ) -> Encoded:
         """Encodes whole stays.
 
-        Channels and static variables are matched by name; what the encoding does not know is not used, and makes no
-        time step either. Without a tokenizer, notes are not used.
+        Channels and static variables are matched by name; what the encoding does not know makes no time step either.
 
         Args:
             stays: stays of any number and length, also without any observation.
             dtype: type of the features; they are computed in float64 and cast at the end.
-            tokenizer: the model's tokenizer, if it reads notes.
+            tokenizer: the model's tokenizer; None: notes are not used and make no time step.
             out: an `.npy` file to hold the features, memory-mapped, instead of memory.
 
         Raises:
             DataError: if the stays are not sorted, hold values that are not finite, end before admission, or hold
                 anything later than their end.
         """
-        rows = Rows.of(stays, self.channels.names)
+        rows = Rows.of(stays, self.channels.numbers)
         notes = Moments(stays.stay_of_note(), stays.note_time_min) if tokenizer else Moments(_none(), _none())
         grid = self.grid.build(stays.end_min, Moments(rows.stay, rows.minute), notes)
-        shape = (int(grid.step_offsets[-1]), self.width)
-        # An empty array cannot be mapped, and needs no file.
-        mapped = out if shape[0] * shape[1] else None
-        features: NDArray[Any] = (
-            np.empty(shape, dtype=dtype) if mapped is None else open_memmap(mapped, "w+", np.dtype(dtype), shape)
-        )
+        features = _allocate((int(grid.step_offsets[-1]), self.width), np.dtype(dtype), out)
         statics = self.statics.apply(stays)
-        for first, last in _blocks(grid.step_offsets):
-            self._write(features, grid, rows, first, last)
-            self._write_rest(features, grid, statics, first, last)
-        if mapped is not None:
-            # Mapped anew for reading, which first writes what is still in memory.
-            del features
-            features = np.load(mapped, mmap_mode="r")
+        for block in _blocks(grid.step_offsets):
+            _write(self, features, grid, rows, statics, block)
+        if isinstance(features, np.memmap):
+            features.flush()
+            features = np.load(str(out), mmap_mode="r")
         if tokenizer is None:
             return Encoded(features, grid.step_offsets, grid.time_min)
         tokens, note_offsets = tokenizer.encode_all(stays.note_text)
         return Encoded(features, grid.step_offsets, grid.time_min, grid.note_step, note_offsets, tokens)
-
-    def _write(self, features: NDArray[Any], grid: Grid, rows: Rows, first: int, last: int) -> None:
-        """Writes the channels' features of the stays `first .. last - 1`."""
-        offsets = grid.step_offsets[first : last + 1]
-        begin, end = int(offsets[0]), int(offsets[-1])
-        bounds = rows.stay.searchsorted([first, last])
-        steps = grid.row_step[bounds[0] : bounds[1]] - begin
-        series = Series.of(rows.between(first, last), steps, last - first, self.channels.standardiser)
-        target = features[begin:end, : self.channels.width]
-        self.channels.write(target, series, offsets - begin, grid.time_min[begin:end])
-
-    def _write_rest(self, features: NDArray[Any], grid: Grid, statics: Floats, first: int, last: int) -> None:
-        """Writes the clock's and the static features of the stays `first .. last - 1`."""
-        offsets = grid.step_offsets[first : last + 1]
-        begin, end = int(offsets[0]), int(offsets[-1])
-        stamps = grid.time_min[begin:end]
-        previous = np.concatenate([stamps[:1], stamps[:-1]])
-        previous[offsets[:-1] - begin] = stamps[offsets[:-1] - begin]
-        clock = slice(self.channels.width, self.channels.width + len(CLOCK))
-        features[begin:end, clock] = self._clock(stamps, previous)
-        features[begin:end, clock.stop :] = np.repeat(statics[first:last], np.diff(offsets), axis=0)
-
-    def _clock(self, stamp: Ints, previous: Ints) -> Floats:
-        """(steps, 2) time since admission and since the previous step, logarithmic and near 1 at a week."""
-        hours = np.stack([stamp, stamp - previous], axis=1) / 60.0
-        scaled = np.sign(hours) * np.log1p(np.abs(hours)) / np.log1p(WEEK_H)
-        clipped: Floats = np.clip(scaled, -self.clip, self.clip)
-        return clipped
 
     def start(self, stays: Stays) -> EncoderState:
         """The state of a live stay before its first time step.
@@ -232,14 +195,13 @@ class Encoding:
             (width,) float64 features of the step, and the state after it.
 
         Raises:
-            DataError: if the step is before the state's, an observation is later than the step, or the state is
-                another encoding's.
+            DataError: if the step or an observation is not after the state's last step, an observation is later than
+                the step, or the state is another encoding's.
         """
-        self._check(state, time_min)
+        state.check(len(self.channels.names), self.statics.width)
         minutes = np.full(np.shape(channel), time_min, dtype=np.int64) if minute is None else minute
-        readings = Readings.combine(minutes, channel, value)
-        if len(readings.minute) and int(readings.minute[-1]) > time_min:
-            raise DataError("minute must not be later than time_min, got a later one; leave it for a later step")
+        readings = Readings.combine(minutes, channel, value).of_channels(self.channels.standardiser.used)
+        state.check_follows(time_min, readings, same_minute=self.grid.kind is GridKind.FIXED)
         scores = self.channels.standardiser.apply(readings.channel, readings.value)
         statistics = stepping.advance(state.statistics, readings, scores)
         present = np.zeros(len(self.channels.names), dtype=bool)
@@ -247,20 +209,34 @@ class Encoding:
         previous = time_min if state.stamp_min is None else state.stamp_min
         features = [
             self.channels.step(statistics, time_min, present),
-            self._clock(np.array([time_min]), np.array([previous]))[0],
+            clock_features(np.array([time_min]), np.array([previous]), self.clip)[0],
             state.static,
         ]
         return np.concatenate(features), EncoderState(statistics, state.static, time_min)
 
-    def _check(self, state: EncoderState, time_min: int) -> None:
-        expected = (running.STATISTICS, len(self.channels.names))
-        if state.statistics.shape != expected or state.static.shape != (self.statics.width,):
-            raise DataError(
-                f"state must be of shape {expected} and {(self.statics.width,)}, got {state.statistics.shape} and "
-                f"{state.static.shape}; start it with this encoding"
-            )
-        if state.stamp_min is not None and time_min < state.stamp_min:
-            raise DataError("time_min must not be before the state's last step, got an earlier minute; encode again")
+
+def _allocate(shape: tuple[int, int], dtype: np.dtype[Any], out: Path | None) -> NDArray[Any]:
+    """An array in memory, or mapped to the file `out`; an empty array cannot be mapped and needs no file."""
+    if out is None or not shape[0] * shape[1]:
+        return np.empty(shape, dtype=dtype)
+    return open_memmap(out, "w+", dtype, shape)
+
+
+def _write(
+    encoding: Encoding, features: NDArray[Any], grid: Grid, rows: Rows, statics: Floats, block: tuple[int, int]
+) -> None:
+    """Writes the features of the stays `block[0] .. block[1] - 1`."""
+    first, last = block
+    channels, offsets = encoding.channels, grid.step_offsets[first : last + 1]
+    begin, end = int(offsets[0]), int(offsets[-1])
+    stamps, offsets = grid.time_min[begin:end], offsets - begin
+    row_begin, row_end = rows.stay.searchsorted([first, last]).tolist()
+    steps = grid.row_step[row_begin:row_end] - begin
+    series = Series.of(rows.between(first, last), steps, last - first, channels.standardiser)
+    channels.write(features[begin:end, : channels.width], series, offsets, stamps)
+    clock = slice(channels.width, channels.width + len(CLOCK))
+    features[begin:end, clock] = clock_features(stamps, previous_stamps(stamps, offsets), encoding.clip)
+    features[begin:end, clock.stop :] = np.repeat(statics[first:last], np.diff(offsets), axis=0)
 
 
 def _blocks(step_offsets: Ints) -> Iterator[tuple[int, int]]:

@@ -40,8 +40,8 @@ def steps_of(encoding: Encoding, stays: Stays, *, notes: bool = False) -> tuple[
     """
     if len(stays) != 1:
         raise DataError(f"stays must hold one stay, got {len(stays)}; take the steps of each by itself")
-    number = {name: i for i, name in enumerate(encoding.channels.names)}
-    channel = np.array([number.get(stays.channels[c], -1) for c in stays.channel.tolist()], dtype=np.int64)
+    numbers = encoding.channels.numbers
+    channel = np.array([numbers.get(stays.channels[c], -1) for c in stays.channel.tolist()], dtype=np.int64)
     used = channel >= 0
     minute, channel, value = stays.time_min[used], channel[used], stays.value[used]
     charted = stays.note_time_min if notes else np.zeros(0, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,16 +30,15 @@ class Rows:
     value: Floats
 
     @classmethod
-    def of(cls, stays: Stays, names: tuple[str, ...]) -> Rows:
-        """The stays' observations of the channels `names`; others are left out.
+    def of(cls, stays: Stays, numbers: Mapping[str, int]) -> Rows:
+        """The stays' observations of the channels in `numbers`, so numbered; others are left out.
 
         Raises:
             DataError: if observations are not sorted by (time, channel, value), are repeated or not finite.
         """
         stay, minute, channel, value = stays.stay_of_row(), stays.time_min, stays.channel, stays.value
         _check_sorted(stay, minute, channel, value)
-        number = {name: i for i, name in enumerate(names)}
-        translation = np.array([number.get(name, -1) for name in stays.channels], dtype=np.int64)
+        translation = np.array([numbers.get(name, -1) for name in stays.channels], dtype=np.int64)
         own = translation[channel] if len(translation) else np.zeros(0, dtype=np.int64)
         used = own >= 0
         stay, minute, own, value = stay[used], minute[used], own[used], value[used]

@@ -14,49 +14,6 @@ from models.errors import ArtifactError, DataError
 from models.stay import Floats, Ints
 
 
-@dataclass(frozen=True, eq=False)
-class EncoderState:
-    """All that encoding has to know of a stay's past; a few kilobytes however long the stay is.
-
-    Args:
-        statistics: (STATISTICS, channels) float64 running statistics.
-        static: (width,) float64 features of the static values.
-        stamp_min: stamp of the last committed step; None before the first.
-    """
-
-    statistics: Floats
-    static: Floats
-    stamp_min: int | None = None
-
-    def to_bytes(self) -> bytes:
-        """The state as safetensors; holds clinical values, so it is guarded like the stay itself."""
-        clock = [] if self.stamp_min is None else [self.stamp_min]
-        return safetensors.numpy.save(
-            {
-                "statistics": np.ascontiguousarray(self.statistics),
-                "static": np.ascontiguousarray(self.static),
-                "stamp_min": np.array(clock, dtype=np.int64),
-            }
-        )
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> EncoderState:
-        """The state back from `to_bytes`.
-
-        Raises:
-            ArtifactError: if the bytes are not such a state.
-        """
-        try:
-            arrays = safetensors.numpy.load(data)
-            statistics, static, clock = arrays["statistics"], arrays["static"], arrays["stamp_min"]
-        except (safetensors.SafetensorError, KeyError) as error:
-            raise ArtifactError(
-                f"encoder state must be bytes written by EncoderState.to_bytes, got {len(data)} other bytes; "
-                "encode the stay again from its observations"
-            ) from error
-        return cls(statistics, static, int(clock[0]) if len(clock) else None)
-
-
 @dataclass(frozen=True)
 class Readings:
     """Observations of one time step, one a (minute, channel): sorted by minute, then channel.
@@ -93,6 +50,95 @@ class Readings:
         fresh = moment | _changes(values)
         means = running.minute_means(moment[fresh], values[fresh])
         return cls(minutes[moment], channels[moment], means)
+
+    def of_channels(self, used: NDArray[np.bool_]) -> Readings:
+        """The readings of the channels that `used` marks.
+
+        Raises:
+            DataError: for a channel that `used` does not have.
+        """
+        if np.any((self.channel < 0) | (self.channel >= len(used))):
+            raise DataError(f"channel must lie in 0 .. {len(used) - 1}, got another number; number them by name")
+        keep = used[self.channel]
+        return self if keep.all() else Readings(self.minute[keep], self.channel[keep], self.value[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderState:
+    """All that encoding has to know of a stay's past; a few kilobytes however long the stay is.
+
+    Args:
+        statistics: (STATISTICS, channels) float64 running statistics.
+        static: (width,) float64 features of the static values.
+        stamp_min: stamp of the last committed step; None before the first.
+    """
+
+    statistics: Floats
+    static: Floats
+    stamp_min: int | None = None
+
+    def check(self, channels: int, static_width: int) -> None:
+        """Refuses a state that another encoding made.
+
+        Raises:
+            DataError: if the shapes are not those of an encoding of so many channels and static features.
+        """
+        expected = (running.STATISTICS, channels)
+        if self.statistics.shape != expected or self.static.shape != (static_width,):
+            raise DataError(
+                f"state must be of shape {expected} and {(static_width,)}, got {self.statistics.shape} and "
+                f"{self.static.shape}; start it with this encoding"
+            )
+
+    def check_follows(self, time_min: int, readings: Readings, *, same_minute: bool) -> None:
+        """Refuses a step that cannot come next.
+
+        Args:
+            time_min: stamp of the step.
+            readings: its observations.
+            same_minute: whether the next step may begin in the minute of the last stamp, as a bin does.
+
+        Raises:
+            DataError: if an observation is later than the stamp, or anything is not after the last step.
+        """
+        minutes = readings.minute
+        if len(minutes) and int(minutes[-1]) > time_min:
+            raise DataError("minute must not be later than time_min, got a later one; leave it for a later step")
+        if self.stamp_min is None:
+            return
+        earliest = self.stamp_min if same_minute else self.stamp_min + 1
+        if time_min < earliest or (len(minutes) and int(minutes[0]) < earliest):
+            raise DataError(
+                "time_min and minute must be after the state's last step, got an earlier time; replay the stay from it"
+            )
+
+    def to_bytes(self) -> bytes:
+        """The state as safetensors; holds clinical values, so it is guarded like the stay itself."""
+        clock = [] if self.stamp_min is None else [self.stamp_min]
+        return safetensors.numpy.save(
+            {
+                "statistics": np.ascontiguousarray(self.statistics),
+                "static": np.ascontiguousarray(self.static),
+                "stamp_min": np.array(clock, dtype=np.int64),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> EncoderState:
+        """The state back from `to_bytes`.
+
+        Raises:
+            ArtifactError: if the bytes are not such a state.
+        """
+        try:
+            arrays = safetensors.numpy.load(data)
+            statistics, static, clock = arrays["statistics"], arrays["static"], arrays["stamp_min"]
+        except (safetensors.SafetensorError, KeyError) as error:
+            raise ArtifactError(
+                f"encoder state must be bytes written by EncoderState.to_bytes, got {len(data)} other bytes; "
+                "encode the stay again from its observations"
+            ) from error
+        return cls(statistics, static, int(clock[0]) if len(clock) else None)
 
 
 def advance(statistics: Floats, readings: Readings, score: Floats) -> Floats:
