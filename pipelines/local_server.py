@@ -37,7 +37,7 @@ def start(command: Sequence[str], *, log: Path, environment: Mapping[str, str]) 
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env=dict(environment),
             start_new_session=True,
         )
 

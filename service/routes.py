@@ -75,7 +75,7 @@ _SCORE_BODY: dict[str, Any] = {
     openapi_extra=_SCORE_BODY,
 )
 async def score(request: Request, service: Shared) -> Response:
-    """Scores a stay: research use only, not for diagnosis, treatment or alarms."""
+    """Scores a stay so far; every answer carries the disclaimer."""
     body = await _read_json(request, seconds=service.settings.body_timeout_s)
     scored = await service.inference.run(service.scoring.score, body)
     service.metrics.count_rejected(scored.rejected)
