@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine must not fail a property for being slow; pytest's own time limit still holds.
+settings.register_profile("sequela", deadline=None)
+settings.load_profile("sequela")
 
 
 @pytest.fixture(scope="session")
