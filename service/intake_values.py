@@ -60,7 +60,7 @@ def read_values(
         raw = np.array([math.nan if v is None else v for v in sent], dtype=np.float64)
         channel[members] = index
         try:
-            value[members], within[members] = canonical_values(declared, unit, raw)
+            value[members], within[members] = _canonical(declared, unit, raw)
         except UnitError:
             places.append((("observations", members[0], "unit"), _expected_unit(declared)))
     reason: list[str | None] = [None] * count
@@ -143,11 +143,17 @@ def _static_number(variable: StaticVariable, given: StaticValue | str | None, pl
         places.append((where, 'must be a number with its unit, such as {"value": …, "unit": …}'))
         return None
     try:
-        value, within = canonical_values(variable, given.unit, np.array([given.value]))
+        value, within = _canonical(variable, given.unit, np.array([given.value]))
     except UnitError:
         places.append(((*where, "unit"), _expected_unit(variable)))
         return None
     return float(value[0]) if within[0] else math.nan
+
+
+def _canonical(declared: Channel | StaticVariable, unit: str, values: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    # A sender may well send 1e308: its conversion overflows, and infinity lies outside any limits.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return canonical_values(declared, unit, values)
 
 
 def _expected_unit(declared: Channel | StaticVariable) -> str:

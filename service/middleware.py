@@ -101,7 +101,11 @@ class HostGuard:
 
 
 class BodyLimit:
-    """Refuses a body that is, or grows, larger than the limit, before it fills the memory."""
+    """Refuses a body that is, or grows, larger than the limit, before it fills the memory.
+
+    The server reads on and discards the rest: a connection that is closed at once would be reset, and the
+    sender would never see why.
+    """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self.app = app
@@ -133,7 +137,6 @@ class BodyLimit:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             ProblemKind.BODY_TOO_LARGE,
             f"The body must be at most {self.max_bytes} bytes.",
-            headers={"Connection": "close"},  # the rest of the body is not read
         )
 
 
