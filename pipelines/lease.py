@@ -181,7 +181,7 @@ class Lease:
         except SQLAlchemyError as error:
             self._engine.dispose()
             raise DatabaseUnreachableError(
-                f"database of the lease must answer, got {type(error).__name__}; check SEQUELA_DATABASE_URL and the server"
+                f"lease database must answer, got {type(error).__name__}; check SEQUELA_DATABASE_URL and the server"
             ) from error
 
     def _mine(self) -> ColumnElement[bool]:

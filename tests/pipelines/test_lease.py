@@ -8,32 +8,19 @@ import sys
 import textwrap
 import threading
 import time
-import uuid
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, text
 
 from models.errors import ConfigError
 from pipelines.lease import Lease, LeaseBusyError, LeaseLostError, holder_of
-from pipelines.settings import with_driver
 
 TERM_S = 1.0
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'lease.db'}"
-        return
-    server = make_url(with_driver(request.getfixturevalue("postgres_url")))
-    name = f"lease_{uuid.uuid4().hex[:12]}"
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield server.set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+@pytest.fixture
+def url(database_url):
+    return database_url
 
 
 def test_a_second_holder_is_refused_until_the_first_gives_the_lease_back(url):
