@@ -85,8 +85,7 @@ def build_scheduler(schedule: Schedule, settings: Settings) -> BlockingScheduler
     """A scheduler whose job is stored; a stored job that has not changed keeps its next time, even one passed."""
     trigger = cron_trigger(schedule.cron, schedule.timezone)
     scheduler = BlockingScheduler(timezone=schedule.timezone)
-    table = "sequela_schedule_" + re.sub(r"\W", "_", schedule.name)
-    store = SQLAlchemyJobStore(engine=open_engine(settings.database_url), tablename=table)
+    store = SQLAlchemyJobStore(engine=open_engine(settings.database_url), tablename=job_table(schedule.name))
     scheduler.add_jobstore(store)
     store.start(scheduler, "default")
     stored = store.lookup_job(schedule.name)
@@ -104,6 +103,16 @@ def build_scheduler(schedule: Schedule, settings: Settings) -> BlockingScheduler
             max_instances=1,
         )
     return scheduler
+
+
+def job_table(name: str) -> str:
+    """The table of a model's job.
+
+    Example:
+        >>> job_table("mortality-2012")
+        'sequela_schedule_mortality_2012'
+    """
+    return "sequela_schedule_" + re.sub(r"\W", "_", name)
 
 
 @contextmanager
