@@ -13,10 +13,11 @@ from pipelines.cohort import Cohort, write_cohort
 from pipelines.commands.train import metric_lines
 from pipelines.config import RunConfig, load_config
 from pipelines.local_server import free_port, post_json, running, start, wait_until_ready
-from pipelines.promote import promote
+from pipelines.promote import Evidence, promote
 from pipelines.publish import Publication
 from pipelines.settings import Settings, local_settings
-from pipelines.sources.simulator import Language, best_reachable_auroc, simulate
+from pipelines.sources.simulated_notes import Language
+from pipelines.sources.simulator import best_reachable_auroc, simulate
 from pipelines.train import train
 
 Say = Callable[[str], None]
@@ -33,7 +34,7 @@ def run_demo(folder: Path, config_file: Path, *, stays: int, dashboard: bool, sa
     for line in cohort.report.lines():
         say(f"  {line}")
     say("2/5 train with truncated BPTT, calibrate, evaluate")
-    with Publication(config, settings) as publication:
+    with Publication(config, settings, cohorts=[folder / "cohort"]) as publication:
         trained = train(
             [cohort], config, folder=folder / "work", progress=False, say=say, on_epoch=publication.log_epoch
         )
@@ -42,7 +43,8 @@ def run_demo(folder: Path, config_file: Path, *, stays: int, dashboard: bool, sa
         say(f"  {line}")
     say(f"  best reachable AUROC (risk known to the simulator): {best_reachable_auroc(cohort):.3f}")
     say(f"3/5 register: models:/{config.name}/{version}, alias challenger")
-    verdict = promote(config.name, version, settings=settings, scores=trained.scores)
+    evidence = Evidence(cohort=cohort, scores=trained.scores)
+    verdict = promote(config.name, version, settings=settings, evidence=evidence)
     say(f"4/5 promote: alias champion ({verdict.summary})")
     answer = _score_over_http(cohort, config, settings, folder, say=say)
     address = _dashboard(settings, folder) if dashboard else ""
@@ -99,6 +101,7 @@ def _dashboard(settings: Settings, folder: Path) -> str:
     log = folder / "mlflow.log"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", settings.tracking_uri]
+    command += ["--default-artifact-root", str(folder / "mlartifacts")]
     process = start(command, log=log, environment=settings.environment())
     (folder / "mlflow.pid").write_text(f"{process.pid}\n", encoding="utf-8")
     wait_until_ready(process, f"http://127.0.0.1:{port}/health", seconds=90, log=log)

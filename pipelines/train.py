@@ -241,7 +241,8 @@ def _bundle(
 
 
 def _save(folder: Path, bundle: Bundle, fit: FitResult, data: Dataset) -> tuple[Path, str]:
-    artifact = folder / f"artifact-{bundle.created.replace(':', '').replace('+0000', 'Z')}"
+    # MLflow keeps the folder's own name, and a model's bundle is found there under one name.
+    artifact = folder / "artifacts" / bundle.created.replace(":", "").replace("+0000", "Z") / "bundle"
     documents = {"card.md": card_markdown(bundle), "card.json": card_json(bundle)}
     digest = save_artifact(artifact, bundle, fit.network, data.tokenizer, documents=documents)
     return artifact, digest
