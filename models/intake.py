@@ -14,7 +14,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from models.channels import Channel, StaticVariable
+from models.channels import Channel, Conversion, StaticVariable
 from models.errors import DataError, UnitError
 from models.stay import Floats, Ints, Stays
 
@@ -33,6 +33,7 @@ class Rejection(StrEnum):
     UNKNOWN_CHANNEL = "unknown_channel"
     UNKNOWN_CATEGORY = "unknown_category"
     UNKNOWN_STAY = "unknown_stay"
+    IGNORED = "ignored"
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,41 @@ def canonical_values(declared: Channel | StaticVariable, unit: str, values: Floa
         >>> value.tolist(), within.tolist()
         ([50.0, 4000.0], [True, False])
     """
+    conversion = _conversion(declared, unit)
+    converted = np.asarray(values, dtype=np.float64) * conversion.factor + conversion.offset
+    low, high = declared.hard
+    return converted, (converted >= low) & (converted <= high)
+
+
+def canonical_columns(
+    channels: Sequence[Channel], units: Sequence[str], channel: NDArray[np.int16], values: Floats
+) -> tuple[Floats, Mask]:
+    """`canonical_values` of many channels at once.
+
+    Args:
+        channels: the channels.
+        units: UCUM unit of each channel's values.
+        channel: (m,) index into `channels`.
+        values: (m,) in the units given.
+
+    Raises:
+        UnitError: if a channel does not accept its unit.
+    """
+    conversions = [_conversion(declared, unit) for declared, unit in zip(channels, units, strict=True)]
+    factor, offset = (np.array([getattr(c, part) for c in conversions]) for part in ("factor", "offset"))
+    low, high = (np.array([declared.hard[side] for declared in channels], dtype=np.float64) for side in (0, 1))
+    converted = values * factor[channel] + offset[channel]
+    return converted, (converted >= low[channel]) & (converted <= high[channel])
+
+
+def _conversion(declared: Channel | StaticVariable, unit: str) -> Conversion:
     conversion = declared.conversion(unit)
     if conversion is None:
         accepted = ", ".join([declared.unit, *declared.accepts])
         raise UnitError(
             f"unit of {declared.name} must be one of {accepted}, got another unit; convert it or declare its unit"
         )
-    low, high = declared.hard
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and 1e308 are the sender's, and lie outside any limits
-        converted = np.asarray(values, dtype=np.float64) * conversion.factor + conversion.offset
-        return converted, (converted >= low) & (converted <= high)
+    return conversion
 
 
 def outside_soft_limits(channels: Sequence[Channel], channel: NDArray[np.int16], value: Floats) -> Mask:
@@ -136,8 +162,8 @@ def build_stays(
         stay_id=tuple(stay_id),
         end_min=end,
         offsets=offsets,
-        time_min=kept.time_min,
-        channel=kept.channel,
+        time_min=kept.time_min.astype(np.int64, copy=False),
+        channel=kept.channel.astype(np.int16, copy=False),
         value=kept.value,
         channels=tuple(channels),
         static=np.asarray(static, dtype=np.float64),

@@ -8,11 +8,14 @@ are indices: of a row of stays, of the header's channels and of its outcomes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from models.stay import Stays
+from pipelines.arrow import numbers_from_arrow, numbers_to_arrow, texts_to_arrow
 from pipelines.outcomes import Outcomes
 
 STATIC_PREFIX = "static."  # a static variable may be called like another column
@@ -28,16 +31,16 @@ def tables_of(stays: Stays, patient_id: Sequence[str], outcomes: Outcomes) -> di
         "value": stays.value,
     }
     facts = {
-        "stay_id": pa.array(stays.stay_id, pa.string()),
-        "patient_id": pa.array(patient_id, pa.string()),
+        "stay_id": texts_to_arrow(stays.stay_id),
+        "patient_id": texts_to_arrow(patient_id),
         "end_min": stays.end_min,
         **static,
     }
     notes = {
         "stay": stays.stay_of_note(),
         "time_min": stays.note_time_min,
-        "kind": pa.array(stays.note_kind, pa.string()),
-        "text": pa.array(stays.note_text, pa.large_string()),
+        "kind": texts_to_arrow(stays.note_kind),
+        "text": texts_to_arrow(stays.note_text),
     }
     known = {
         "stay": outcomes.stay,
@@ -46,7 +49,11 @@ def tables_of(stays: Stays, patient_id: Sequence[str], outcomes: Outcomes) -> di
         "value": outcomes.value,
     }
     tables = {"observations": observations, "stays": facts, "outcomes": known, "notes": notes}
-    return {name: pa.table(columns) for name, columns in tables.items()}
+    return {name: pa.table({n: _to_arrow(c) for n, c in columns.items()}) for name, columns in tables.items()}
+
+
+def _to_arrow(column: pa.Array | NDArray[Any]) -> pa.Array:
+    return numbers_to_arrow(column) if isinstance(column, np.ndarray) else column
 
 
 def stays_of(tables: Mapping[str, pa.Table], *, channels: Sequence[str], statics: Sequence[str]) -> Stays:
@@ -58,20 +65,20 @@ def stays_of(tables: Mapping[str, pa.Table], *, channels: Sequence[str], statics
     """
     rows, facts, notes = tables["observations"], tables["stays"], tables["notes"]
     stay_id = tuple(facts["stay_id"].to_pylist())
-    static = [facts[STATIC_PREFIX + name].to_numpy() for name in statics]
+    static = [numbers_from_arrow(facts[STATIC_PREFIX + name]) for name in statics]
     edges = np.arange(len(stay_id) + 1)
     return Stays(
         stay_id=stay_id,
-        end_min=facts["end_min"].to_numpy(),
-        offsets=np.searchsorted(rows["stay"].to_numpy(), edges).astype(np.int64),
-        time_min=rows["time_min"].to_numpy(),
-        channel=rows["channel"].to_numpy(),
-        value=rows["value"].to_numpy(),
+        end_min=numbers_from_arrow(facts["end_min"]),
+        offsets=np.searchsorted(numbers_from_arrow(rows["stay"]), edges).astype(np.int64),
+        time_min=numbers_from_arrow(rows["time_min"]),
+        channel=numbers_from_arrow(rows["channel"]),
+        value=numbers_from_arrow(rows["value"]),
         channels=tuple(channels),
         static=np.stack(static, axis=1) if static else np.zeros((len(stay_id), 0)),
         static_names=tuple(statics),
-        note_offsets=np.searchsorted(notes["stay"].to_numpy(), edges).astype(np.int64),
-        note_time_min=notes["time_min"].to_numpy(),
+        note_offsets=np.searchsorted(numbers_from_arrow(notes["stay"]), edges).astype(np.int64),
+        note_time_min=numbers_from_arrow(notes["time_min"]),
         note_kind=tuple(notes["kind"].to_pylist()),
         note_text=tuple(notes["text"].to_pylist()),
     )
@@ -87,8 +94,8 @@ def outcomes_of(tables: Mapping[str, pa.Table], *, names: Sequence[str]) -> Outc
     table = tables["outcomes"]
     return Outcomes(
         names=tuple(names),
-        stay=table["stay"].to_numpy(),
-        code=table["outcome"].to_numpy(),
-        time_min=table["time_min"].to_numpy(),
-        value=table["value"].to_numpy(),
+        stay=numbers_from_arrow(table["stay"]),
+        code=numbers_from_arrow(table["outcome"]),
+        time_min=numbers_from_arrow(table["time_min"]),
+        value=numbers_from_arrow(table["value"]),
     )

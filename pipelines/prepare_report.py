@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.channels import Channel
 from models.intake import Rejection, outside_soft_limits
@@ -36,6 +37,11 @@ class Tally:
             self.rejected[reason] += count
             if channel is not None:
                 self.by_channel[channel][reason] += count
+
+    def reject_each(self, reason: Rejection, channels: Sequence[Channel], channel: NDArray[np.int16]) -> None:
+        """Counts rejected values, one an entry of `channel`, an index into `channels`."""
+        for declared, count in zip(channels, np.bincount(channel, minlength=len(channels)).tolist(), strict=True):
+            self.reject(reason, count, declared.name)
 
     def add_report(self, report: PrepareReport) -> None:
         """Counts what another source's report says it rejected."""

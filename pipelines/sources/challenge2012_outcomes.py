@@ -1,0 +1,77 @@
+"""The outcomes file of PhysioNet/CinC Challenge 2012 in, outcomes of the stays out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import DataError
+from models.stay import Floats, Ints
+from pipelines.outcomes import Outcomes
+from pipelines.sources.text_rows import line_error
+
+MINUTES_PER_DAY = 1440
+REQUIRED = ("RecordID", "In-hospital_death")
+# Numbers beside the death: the source's name and ours. Below 0 means missing, or for survival: not known to have died.
+NUMBERS = {"SAPS-I": "saps_i", "SOFA": "sofa", "Length_of_stay": "length_of_stay_d", "Survival": "survival_d"}
+
+
+def read_outcomes(path: Path, record: Ints) -> tuple[Outcomes, int]:
+    """Outcomes of the stays whose numbers are `record` (ascending), and the number of rows of other stays.
+
+    A stay without a row is left unlabelled. The time of death is the survival in days, where that is given.
+
+    Raises:
+        DataError: if the file is malformed; the message says which line and what is expected.
+    """
+    table, line = _table(path)
+    given = table["RecordID"]
+    order = np.argsort(given, kind="stable")
+    twice = np.flatnonzero(np.diff(given[order]) == 0)
+    if len(twice):
+        raise line_error(path.name, int(line[order[twice[0] + 1]]), "of a stay that no line before is of")
+    at = np.searchsorted(record, given)
+    known = at < len(record)
+    known[known] = record[at[known]] == given[known]
+    values = {name: np.full(len(record), np.nan) for name in (*NUMBERS.values(), "in_hospital_death")}
+    for source, name in {**NUMBERS, "In-hospital_death": "in_hospital_death"}.items():
+        if source in table:
+            values[name][at[known]] = np.where(table[source][known] >= 0, table[source][known], np.nan)
+    untimed = np.full(len(record), np.nan)
+    days = np.where(values["in_hospital_death"] == 1, values["survival_d"], np.nan)
+    columns = {name: (value, untimed) for name, value in values.items()}
+    columns["in_hospital_death"] = (values["in_hospital_death"], np.round(days * MINUTES_PER_DAY))
+    return Outcomes.from_columns({n: c for n, c in columns.items() if not np.isnan(c[0]).all()}), int(np.sum(~known))
+
+
+def _table(path: Path) -> tuple[dict[str, Floats], Ints]:
+    """The file's columns, and the line of every row."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"outcomes must be a readable text file, got {path}; correct the path") from error
+    header = [name.strip() for name in lines[0].split(",")] if lines else []
+    if not set(REQUIRED) <= set(header) or len(set(header)) != len(header):
+        raise line_error(path.name, 1, f"a header with {' and '.join(REQUIRED)}, each name once")
+    rows, numbers = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        if line.strip():
+            rows.append(_row(line.split(","), header, f"{path.name}", number))
+            numbers.append(number)
+    columns = np.array(rows, dtype=np.float64).reshape(len(rows), len(header))
+    return {name: columns[:, i] for i, name in enumerate(header)}, np.array(numbers, dtype=np.int64)
+
+
+def _row(fields: list[str], header: list[str], name: str, number: int) -> list[float]:
+    if len(fields) != len(header):
+        raise line_error(name, number, f"{len(header)} fields separated by ',' (here {len(fields)})")
+    try:
+        row = dict(zip(header, map(float, fields), strict=True))
+    except ValueError:
+        raise line_error(name, number, "numbers separated by ','") from None
+    if not row["RecordID"].is_integer():
+        raise line_error(name, number, "a row whose RecordID is a whole number")
+    if row["In-hospital_death"] not in (0.0, 1.0, -1.0):
+        raise line_error(name, number, "a row whose In-hospital_death is 0, 1, or -1 for missing")
+    return list(row.values())
