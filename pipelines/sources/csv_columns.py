@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,26 +30,32 @@ class Numbers:
     malformed: Mask
 
 
-def numbers(sheet: Sheet, name: str) -> Numbers:
+def numbers(sheet: Sheet, name: str, *, missing_codes: bool = True) -> Numbers:
     """Reads a column of numbers; NaN and infinities are malformed.
+
+    Args:
+        sheet: the sheet.
+        name: the column.
+        missing_codes: whether the mapping's codes for missing values hold here: -1 is an hour of history, too.
 
     Raises:
         DataError: where decimals are written with a comma and the mapping does not say so.
     """
     column = sheet.column(name)
-    missing = column.is_null().to_numpy(zero_copy_only=False)
-    if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
-        if pa.types.is_dictionary(column.type):
-            return numbers_of_text(sheet, name, column.cast(pa.string()))
-        value = _to_float(column.cast(pa.float64()))
-        return Numbers(value, missing, ~missing & ~np.isfinite(value))
-    return numbers_of_text(sheet, name, column)
+    codes_of_missing = sheet.mapping.missing if missing_codes else ()
+    if pa.types.is_dictionary(column.type) or pa.types.is_large_string(column.type):
+        column = column.cast(pa.string())
+    if pa.types.is_string(column.type):
+        return _numbers_of_text(sheet, name, column, codes_of_missing)
+    value = _to_float(column.cast(pa.float64()))  # a Parquet file's own numbers
+    missing = ~mask_of(column.is_valid()) | np.isin(value, [float(c) for c in codes_of_missing if re.match(_NUMBER, c)])
+    malformed = ~missing & ~np.isfinite(value)
+    return Numbers(np.where(missing | malformed, np.nan, value), missing, malformed)
 
 
-def numbers_of_text(sheet: Sheet, name: str, column: Any) -> Numbers:
-    """As `numbers`, of a text array."""
-    if sheet.mapping.missing:
-        coded = pc.is_in(column, value_set=pa.array(sheet.mapping.missing, pa.string()))
+def _numbers_of_text(sheet: Sheet, name: str, column: Any, codes_of_missing: tuple[str, ...]) -> Numbers:
+    if codes_of_missing:
+        coded = pc.is_in(column, value_set=pa.array(codes_of_missing, pa.string()))
         column = pc.if_else(coded, pa.scalar(None, pa.string()), column)
     missing = column.is_null().to_numpy(zero_copy_only=False)
     if sheet.mapping.decimal == ",":

@@ -66,7 +66,7 @@ class Clock:
 
 
 def _minutes_of_hours(sheet: Sheet, name: str) -> tuple[Ints, Mask]:
-    hours = numbers(sheet, name)
+    hours = numbers(sheet, name, missing_codes=False)
     wrong = hours.malformed | (np.abs(hours.value) > 1e9)
     if wrong.any():
         row = int(wrong.argmax())

@@ -100,7 +100,7 @@ def test_words_of_an_outcome_become_numbers(folder):
 
 def test_an_outcome_that_is_no_number_is_refused_with_its_line(folder):
     write(folder, outcomes="stay_id,outcome,value\ns1,fate,0\ns2,fate,secretword\n")
-    with pytest.raises(DataError, match="value must be a number.*outcomes.csv, line 3") as caught:
+    with pytest.raises(DataError, match=r"value must be a number.*outcomes\.csv, line 3") as caught:
         read([folder])
     assert "secretword" not in str(caught.value)
 
@@ -240,7 +240,7 @@ def test_a_value_that_is_no_number_is_counted_by_channel(tmp_path, cell, reason)
 
 def test_decimal_commas_are_refused_until_the_mapping_says_so(tmp_path):
     rows = 's1,1,lactate,"2,5",mmol/L\n'
-    with pytest.raises(DataError, match="decimal point, got a comma in observations.csv, line 2; set decimal"):
+    with pytest.raises(DataError, match=r"decimal point, got a comma in observations\.csv, line 2; set decimal"):
         hourly(tmp_path, rows)
     text = "stay_id;time_h;channel;value;unit\ns1;1,5;lactate;2,5;mmol/L\n"
     write(tmp_path, observations=text, stays="stay_id;patient_id;discharge_h\ns1;p1;48\n")
