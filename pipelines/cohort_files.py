@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from models.errors import DataError
 
 HEADER = "cohort.json"
 TABLES = ("observations", "stays", "outcomes", "notes")
+_ABANDONED_S = 86_400
 
 
 def check_target(folder: Path) -> None:
@@ -34,21 +36,38 @@ def write_folder(tables: Mapping[str, pa.Table], header: Mapping[str, Any], fold
     """Writes to a hidden sibling and renames it, so that a killed process leaves the old cohort or none.
 
     Raises:
-        DataError: if `folder` holds anything but a cohort.
+        DataError: if `folder` holds anything but a cohort, or cannot be written.
     """
     check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
     try:
-        part.chmod(0o755)  # mkdtemp's 0o700 would hide the cohort from the service's other users
-        for name, table in tables.items():
-            # Columns of indices repeat: a dictionary halves their size. Values hardly do, and it would cost time.
-            keys = [c for c in table.column_names if c in {"stay", "time_min", "channel", "outcome", "kind"}]
-            pq.write_table(table, part / f"{name}.parquet", compression="zstd", use_dictionary=keys)
-        (part / HEADER).write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
+        try:
+            _write_files(tables, header, part)
+            _replace(part, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"out must be a place that can be written, got {error.strerror} at {folder}; free it"
+        ) from error
+
+
+def _write_files(tables: Mapping[str, pa.Table], header: Mapping[str, Any], part: Path) -> None:
+    part.chmod(0o755)  # mkdtemp's 0o700 would hide the cohort from the service's other users
+    for name, table in tables.items():
+        # Columns of indices repeat: a dictionary halves their size. Values hardly do, and it would cost time.
+        keys = [c for c in table.column_names if c in {"stay", "time_min", "channel", "outcome", "kind"}]
+        pq.write_table(table, part / f"{name}.parquet", compression="zstd", use_dictionary=keys)
+    (part / HEADER).write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what processes that were killed a day ago or earlier left behind."""
+    for left in folder.parent.glob(f".{folder.name}.part-*"):
+        if left.stat().st_mtime < time.time() - _ABANDONED_S:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _replace(part: Path, folder: Path) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from models.channel_table import channel_by_name, static_by_name
 from models.errors import DataError
-from models.intake import Columns, Rejection, build_stays, canonical_columns, canonical_values
+from models.intake import Rejection, build_stays, canonical_columns, canonical_values
 from models.stay import Floats, Ints
 from pipelines.arrow import numbers_from_arrow
 from pipelines.cohort import Cohort, make_cohort
@@ -28,6 +28,7 @@ from pipelines.outcomes import Outcomes
 from pipelines.prepare_report import Tally
 from pipelines.sources.challenge2012_outcomes import read_outcomes
 from pipelines.sources.files import read_files
+from pipelines.sources.gathered import Gathered
 from pipelines.sources.text_rows import Format, Rows, read_rows
 
 SOURCE = "PhysioNet/CinC Challenge 2012"
@@ -103,15 +104,11 @@ _UNKNOWN, _NAMELESS = -1, -2
 
 @dataclass
 class _Read:
-    """What was read so far, a piece a batch; `stay` counts files in the order of reading."""
+    """What was read so far: observations, and a piece a batch of what each file says of its stay."""
 
+    observations: Gathered = field(default_factory=Gathered)
     record: list[Ints] = field(default_factory=list)
-    file: list[str] = field(default_factory=list)
     static: list[Floats] = field(default_factory=list)
-    stay: list[Ints] = field(default_factory=list)
-    time_min: list[Ints] = field(default_factory=list)
-    channel: list[NDArray[np.int16]] = field(default_factory=list)
-    value: list[Floats] = field(default_factory=list)
 
 
 def read(paths: Sequence[Path], *, outcomes: Path | None = None, progress: bool = False) -> Cohort:
@@ -148,11 +145,8 @@ def _add(rows: Rows, so_far: _Read, tally: Tally) -> None:
     index = np.flatnonzero(measured)
     kept, converted = _within_limits(name[index], value[index], tally)
     index = index[kept]
-    so_far.stay.append(file[index] + len(so_far.file))
-    so_far.time_min.append(minute[index])
-    so_far.channel.append(name[index])
-    so_far.value.append(converted[kept])
-    so_far.file.extend(file.name for file in rows.files)
+    names = (f.name for f in rows.files)
+    so_far.observations.add(names, file=file[index], time_min=minute[index], channel=name[index], value=converted[kept])
 
 
 def _texts(rows: Rows, column: str) -> tuple[list[str], NDArray[np.int32]]:
@@ -246,21 +240,13 @@ def _assemble(so_far: _Read, outcomes: Path | None, tally: Tally) -> Cohort:
     order = np.argsort(record, kind="stable")
     twice = np.flatnonzero(np.diff(record[order]) == 0)
     if len(twice):
-        first, second = (so_far.file[order[twice[0] + i]] for i in (0, 1))
+        first, second = (so_far.observations.file[order[twice[0] + i]] for i in (0, 1))
         raise DataError(f"{second} must hold a record of its own, got that of {first}; leave one of them out")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    columns = Columns(
-        stay=rank[np.concatenate(so_far.stay)],
-        time_min=np.concatenate(so_far.time_min),
-        channel=np.concatenate(so_far.channel),
-        value=np.concatenate(so_far.value),
-    )
     stay_id = [str(number) for number in record[order]]
     stays, rejected = build_stays(
         stay_id=stay_id,
         end_min=np.full(len(stay_id), END_MIN),
-        columns=columns,
+        columns=so_far.observations.columns(order),
         channels=[channel.name for channel in CHANNELS],
         static=np.concatenate(so_far.static)[order],
         static_names=[variable.name for variable in STATICS],

@@ -34,6 +34,8 @@ def read_outcomes(path: Path, record: Ints) -> tuple[Outcomes, int]:
     at = np.searchsorted(record, given)
     known = at < len(record)
     known[known] = record[at[known]] == given[known]
+    if len(given) and not known.any():
+        raise DataError(f"{path.name} must name some of the stays, got rows of other stays alone; give their own file")
     values = {name: np.full(len(record), np.nan) for name in (*NUMBERS.values(), "in_hospital_death")}
     for source, name in {**NUMBERS, "In-hospital_death": "in_hospital_death"}.items():
         if source in table:
@@ -57,7 +59,7 @@ def _table(path: Path) -> tuple[dict[str, Floats], Ints]:
     rows, numbers = [], []
     for number, line in enumerate(lines[1:], start=2):
         if line.strip():
-            rows.append(_row(line.split(","), header, f"{path.name}", number))
+            rows.append(_row(line.split(","), header, path.name, number))
             numbers.append(number)
     columns = np.array(rows, dtype=np.float64).reshape(len(rows), len(header))
     return {name: columns[:, i] for i, name in enumerate(header)}, np.array(numbers, dtype=np.int64)

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from models.channel_table import channel_by_name, static_by_name
 from models.errors import DataError
-from models.intake import Columns, Rejection, build_stays, canonical_columns, canonical_values
+from models.intake import Rejection, build_stays, canonical_columns, canonical_values
 from models.stay import Floats, Ints
 from pipelines.arrow import numbers_from_arrow
 from pipelines.cohort import Cohort, make_cohort
 from pipelines.outcomes import Outcomes
 from pipelines.prepare_report import Tally
 from pipelines.sources.files import read_files
+from pipelines.sources.gathered import Gathered
 from pipelines.sources.text_rows import Format, Rows, read_rows
 
 SOURCE = "PhysioNet/CinC Challenge 2019"
@@ -87,18 +88,14 @@ FORMATS = (Format(_HEADER, "|", _TYPES), Format(_HEADER[:-1], "|", _TYPES))
 
 @dataclass
 class _Read:
-    """What was read so far, a piece a batch; `stay` counts files in the order of reading."""
+    """What was read so far: observations, and a piece a batch of what each file says of its stay."""
 
-    file: list[str] = field(default_factory=list)
+    observations: Gathered = field(default_factory=Gathered)
     stem: list[str] = field(default_factory=list)
     end_min: list[Ints] = field(default_factory=list)
     static: list[Floats] = field(default_factory=list)
     sepsis: list[Floats] = field(default_factory=list)
     onset_min: list[Floats] = field(default_factory=list)
-    stay: list[NDArray[np.int32]] = field(default_factory=list)
-    time_min: list[NDArray[np.int32]] = field(default_factory=list)
-    channel: list[NDArray[np.int16]] = field(default_factory=list)
-    value: list[Floats] = field(default_factory=list)
 
 
 def read(paths: Sequence[Path], *, progress: bool = False) -> Cohort:
@@ -124,15 +121,13 @@ def _add(rows: Rows, so_far: _Read, tally: Tally) -> None:
     np.maximum.at(end, file, hour * MINUTES_PER_HOUR)
     sepsis, onset = _sepsis(rows, file, hour)
     row, channel, value = _observations(rows, tally)
-    so_far.stay.append((file[row] + len(so_far.file)).astype(np.int32))
-    so_far.time_min.append(((hour[row] - 1) * MINUTES_PER_HOUR).astype(np.int32))
-    so_far.channel.append(channel)
-    so_far.value.append(value)
+    minute = (hour[row] - 1) * MINUTES_PER_HOUR
+    names = (f.name for f in rows.files)
+    so_far.observations.add(names, file=file[row], time_min=minute, channel=channel, value=value)
     so_far.static.append(_static(rows, file, tally))
     so_far.end_min.append(end)
     so_far.sepsis.append(sepsis)
     so_far.onset_min.append(onset)
-    so_far.file.extend(f.name for f in rows.files)
     so_far.stem.extend(f.stem for f in rows.files)
 
 
@@ -221,21 +216,12 @@ def _assemble(so_far: _Read, tally: Tally) -> Cohort:
     stay_id = [so_far.stem[i] for i in order]
     for before, after in pairwise(order):
         if so_far.stem[before] == so_far.stem[after]:
-            raise DataError(
-                f"{so_far.file[after]} must be named unlike {so_far.file[before]}, got one name twice; leave one out"
-            )
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    columns = Columns(
-        stay=rank[np.concatenate(so_far.stay)],
-        time_min=np.concatenate(so_far.time_min).astype(np.int64),
-        channel=np.concatenate(so_far.channel),
-        value=np.concatenate(so_far.value),
-    )
+            first, second = so_far.observations.file[before], so_far.observations.file[after]
+            raise DataError(f"{second} must be named unlike {first}, got one name twice; leave one of them out")
     stays, rejected = build_stays(
         stay_id=stay_id,
         end_min=np.concatenate(so_far.end_min)[order],
-        columns=columns,
+        columns=so_far.observations.columns(order),
         channels=[channel.name for channel in CHANNELS],
         static=np.concatenate(so_far.static)[order],
         static_names=[variable.name for variable in STATICS],

@@ -64,7 +64,7 @@ def _open_path(path: Path, suffix: str, *, progress: bool) -> Iterator[TextFile]
     if not path.is_file():
         raise DataError(f"{path} must be a folder, a tar archive or a file, got nothing there; correct the path")
     if path.suffix == suffix:
-        return iter([TextFile(path.name, path.read_bytes())])
+        return iter([TextFile(path.name, _content(path))])
     return _from_archive(path, suffix, progress=progress)
 
 
@@ -77,8 +77,17 @@ def _from_folder(folder: Path, suffix: str, *, progress: bool) -> Iterator[TextF
     paths = sorted(p for p in folder.rglob(f"*{suffix}") if p.is_file() and _is_stay(p.name, suffix))
     with Progress(folder.name, total=len(paths), unit="file", show=progress) as bar:
         for path in paths:
-            yield TextFile(path.relative_to(folder).as_posix(), path.read_bytes())
+            yield TextFile(path.relative_to(folder).as_posix(), _content(path))
             bar.to(bar.done + 1)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} must be a file that can be read, got {error.strerror}; check its permissions"
+        ) from error
 
 
 class _Stream:

@@ -170,12 +170,30 @@ def _is_nameless(line: bytes, known: Format) -> bool:
 def _find_fault(files: Sequence[TextFile], known: Format) -> DataError:
     """The first line that the parser refuses; the parser itself decides, so that both agree."""
     for file in files:
-        for number, line in _lines(file, known):
-            fields = line.count(known.delimiter.encode("ascii")) + 1
-            if fields != len(known.header):
-                return line_error(
-                    file.name, number, f"{len(known.header)} fields separated by {known.delimiter!r} (here {fields})"
-                )
-            if _table(line + b"\n", known) is None:
-                return line_error(file.name, number, f"{', '.join(known.header)} with numbers where numbers belong")
+        lines = list(_lines(file, known))
+        table = _table(b"".join(text + b"\n" for _, text in lines), known)
+        if table is None or table.num_rows != len(lines):
+            number, expected = next((n, e) for n, text in lines if (e := _expectation(text, known)))
+            return line_error(file.name, number, expected)
     return DataError(f"{files[0].name} and the files behind it must be text tables, got some other content; check them")
+
+
+def _expectation(line: bytes, known: Format) -> str:
+    """What a line that does not parse should have been; empty for one that does."""
+    fields = line.split(known.delimiter.encode("ascii"))
+    if len(fields) != len(known.header):
+        return f"{len(known.header)} fields separated by {known.delimiter!r} (here {len(fields)})"
+    if _table(line + b"\n", known) is not None:
+        return ""
+    for name, field in zip(known.header, fields, strict=True):
+        if pa.types.is_floating(known.types[name]) and not _is_number(field):
+            return f"a row whose {name} is a number"
+    return f"a row of {known.first_line.decode('ascii')} in UTF-8"
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
