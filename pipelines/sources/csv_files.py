@@ -37,15 +37,18 @@ def read(
         paths: the folder that holds the files, or none where `options` name them all.
         outcomes: the outcomes file, where it is not the folder's.
         mapping: the mapping file; without one, names and units must be ours already.
-        options: files by table: observations, stays, notes.
+        options: files by table: observations, stays, outcomes, notes.
         progress: whether to show progress bars.
 
     Raises:
-        ConfigError: if the mapping does not hold.
+        ConfigError: if the mapping or an option does not hold.
         DataError: for everything in the files that cannot be read, with its file and line.
     """
     hospital = load_mapping(mapping)
-    given = {name: value for name, value in (options or {}).items() if name in TABLES and value is not None}
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    unknown = sorted(set(given) - set(TABLES))
+    if unknown:
+        raise ConfigError(f"options must be among {', '.join(TABLES)}, got {', '.join(unknown)}; rename or drop them")
     if outcomes is not None:
         given["outcomes"] = outcomes
     files = _files(paths, {name: Path(value) for name, value in given.items()}, hospital)

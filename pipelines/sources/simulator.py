@@ -167,8 +167,8 @@ def _statics(rng: np.random.Generator, path: Path) -> Floats:
 def _notes(rng: np.random.Generator, path: Path, language: Language) -> NoteColumns:
     stays = len(path.hours)
     japanese = rng.random(stays) < 0.5
-    if language is not Language.BOTH:
-        japanese[:] = language is Language.JAPANESE
+    if language != Language.BOTH:
+        japanese[:] = language == Language.JAPANESE
     stay, minute = event_minutes(rng, path, NOTES_PER_HOUR, 0.15)
     charted = minute >= 0
     stay, minute = stay[charted], minute[charted]

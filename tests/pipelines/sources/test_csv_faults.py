@@ -194,5 +194,7 @@ def test_a_path_that_is_no_folder_is_refused(folder):
         read([folder / "stays.csv"])
     with pytest.raises(ConfigError, match="paths must be one folder, got 2"):
         read([folder, folder])
+    with pytest.raises(ConfigError, match="options must be among observations, stays, outcomes, notes, got vitals"):
+        read([folder], options={"vitals": "x.csv"})
     with pytest.raises(DataError, match="stays must be a file"):
         read([folder], options={"stays": folder / "none.csv"})
