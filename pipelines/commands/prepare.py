@@ -7,9 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from models.errors import ConfigError
 from models.record import to_plain
 from pipelines.prepare import Source, prepare
+
+OPTIONS = {
+    "observations": "observations file, where it is not in the folder (csv)",
+    "stays": "stays file, where it is not in the folder (csv); number of stays (synthetic; default 2000)",
+    "notes": "notes file, where it is not in the folder (csv)",
+    "seed": "seed of all that is drawn (synthetic; default 0)",
+    "language": "language of the notes: en, ja or both (synthetic; default en)",
+    "mean_hours": "mean length of the stays (synthetic; default 48)",
+    "hours": "one length for all stays (synthetic)",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,14 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="COHORT", help="folder to write")
     parser.add_argument("--outcomes", type=Path, metavar="FILE", help="outcomes file (challenge2012, csv)")
     parser.add_argument("--mapping", type=Path, metavar="FILE", help="TOML file of a hospital's names and units (csv)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="option of the source, repeatable: observations, stays or notes file (csv); "
-        "stays, seed, language, mean_hours or hours (synthetic)",
-    )
+    for name, meaning in OPTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="VALUE", help=meaning)
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         out=args.out,
         outcomes=args.outcomes,
         mapping=args.mapping,
-        options=_options(args.set),
+        options={name: value for name in OPTIONS if (value := getattr(args, name)) is not None},
         progress=not args.quiet,
     )
     say(f"source                     {cohort.source} ({cohort.licence})")
@@ -53,13 +56,3 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         "fingerprint": cohort.fingerprint,
         **to_plain(cohort.report),
     }
-
-
-def _options(pairs: list[str]) -> dict[str, str]:
-    options = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise ConfigError("--set must be KEY=VALUE, got another form; write for example --set seed=1")
-        options[key] = value
-    return options
