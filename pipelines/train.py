@@ -190,8 +190,16 @@ def _baselines(data: Dataset, config: RunConfig) -> dict[str, BaselineScores]:
     if not config.baselines.enabled:
         return {}
     mean, scale = data.scale
-    parts = (data.parts[p] for p in (Part.TRAIN, Part.CALIBRATION, Part.TEST))
-    return fit_baselines(*parts, config.task, config.baselines, seed=config.seed, mean=mean, scale=scale)
+    return fit_baselines(
+        data.parts[Part.TRAIN],
+        data.parts[Part.CALIBRATION],
+        data.parts[Part.TEST],
+        config.task,
+        config.baselines,
+        seed=config.seed,
+        mean=mean,
+        scale=scale,
+    )
 
 
 def _reference(cohort: Cohort, data: Dataset, task: TaskSpec) -> dict[str, BaselineScores]:
