@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.calibration_fit import TERMS, basis_of_time, fit_outputs, fitted_range, log1p_hours, probability
 from models.errors import DataError
 from models.stay import Floats, Ints
-from models.task import TargetKind
+from models.task import LabelScope, TargetKind
 
 
 class CalibrationMethod(StrEnum):
@@ -93,12 +93,13 @@ class Calibration:
         time_h: NDArray[Any],
         stay_index: Ints,
         kind: TargetKind,
+        scope: LabelScope = LabelScope.STAY,
         method: CalibrationMethod = CalibrationMethod.PLATT,
         strength: float = 1.0,
         mean: float = 0.0,
         scale: float = 1.0,
     ) -> Calibration:
-        """Fits on time steps as they are served, each stay weighing one.
+        """Fits on time steps as they are served, each stay weighing one (`calibration_fit.step_weight`).
 
         Args:
             logit: (steps, outputs) of the network.
@@ -106,6 +107,7 @@ class Calibration:
             time_h: (steps,) hours since admission.
             stay_index: (steps,) which stay a step belongs to.
             kind: what the outputs are.
+            scope: whether a label is the stay's or the step's own.
             method: what to fit.
             strength: of the prior; 0 fits freely.
             mean: of the regression target that the network was trained to standardise.
@@ -126,6 +128,7 @@ class Calibration:
                 basis_of_time(log1p_hours(time_h), span),
                 stay_index,
                 kind=kind,
+                scope=scope,
                 shift=method is CalibrationMethod.PLATT,
                 strength=strength,
             )

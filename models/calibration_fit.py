@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.stay import Floats, Ints
-from models.task import TargetKind
+from models.task import LabelScope, TargetKind
 
 # Legendre polynomials of the scaled time: constant, line, parabola, cubic.
 TERMS = 4
@@ -32,6 +32,19 @@ def log1p_hours(time_h: NDArray[Any]) -> Floats:
     return np.asarray(np.log1p(np.maximum(np.asarray(time_h, dtype=np.float64), 0.0)))
 
 
+def step_weight(stay_index: Ints, scope: LabelScope) -> Floats:
+    """(steps,) weights that add up to the number of stays.
+
+    A label of the whole stay is one fact however often the stay was charted: each stay weighs one. A label of
+    the step is a new fact at every step: there each stay weighs one at every step it is served. Weighing
+    whole stays would count short stays more, and how long a stay lasts depends on the very events.
+    """
+    _, stay, steps = np.unique(stay_index, return_inverse=True, return_counts=True)
+    if scope is LabelScope.STEP:
+        return np.full(len(stay_index), len(steps) / max(len(stay_index), 1))
+    return np.asarray(1.0 / steps[stay])
+
+
 def fitted_range(time_h: NDArray[Any], stay_index: Ints) -> tuple[float, float]:
     """Lowest and highest time, as log(1 + hours), to fit over; each stay weighs one.
 
@@ -42,7 +55,7 @@ def fitted_range(time_h: NDArray[Any], stay_index: Ints) -> tuple[float, float]:
         raise DataError("time_h must hold the steps to calibrate on, got none; give the calibration split more stays")
     time = log1p_hours(time_h)
     order = np.argsort(time, kind="stable")
-    share = np.cumsum(_stay_weight(stay_index)[order])
+    share = np.cumsum(step_weight(stay_index, LabelScope.STAY)[order])
     highest = order[min(int(np.searchsorted(share, (1.0 - TAIL) * share[-1])), len(order) - 1)]
     return float(time.min()), float(time[highest])
 
@@ -54,6 +67,7 @@ def fit_outputs(
     stay_index: Ints,
     *,
     kind: TargetKind,
+    scope: LabelScope,
     shift: bool,
     strength: float,
 ) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
@@ -65,6 +79,7 @@ def fit_outputs(
         basis: (steps, TERMS).
         stay_index: (steps,) which stay a step belongs to.
         kind: what the outputs are.
+        scope: whether a label is the stay's or the step's.
         shift: whether intercepts are fitted.
         strength: of the prior.
 
@@ -77,7 +92,7 @@ def fit_outputs(
     target = label[known][:, None]
     if kind is TargetKind.MULTICLASS:
         target = (target == np.arange(classes)).astype(np.float64)
-    weight = _stay_weight(stay_index[known])
+    weight = step_weight(stay_index[known], scope)
     sample = _Sample(np.asarray(logit[known], dtype=np.float64), target, basis[known], weight, kind)
     # A multiclass intercept does not follow the time: classes times terms would be more than the events bear.
     terms = 1 if kind is TargetKind.MULTICLASS else TERMS
@@ -86,11 +101,6 @@ def fit_outputs(
     theta = sample.solve(precision)
     rows = np.pad(theta[TERMS:].reshape(classes, terms), ((0, 0), (0, TERMS - terms)))
     return tuple(map(float, theta[:TERMS])), tuple(tuple(map(float, row)) for row in rows)
-
-
-def _stay_weight(stay_index: Ints) -> Floats:
-    _, stay, steps = np.unique(stay_index, return_inverse=True, return_counts=True)
-    return np.asarray(1.0 / steps[stay])
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ class BaselinesConfig:
     Args:
         enabled: whether they are fitted.
         max_rows: of a label an hour, at most this many rows are trained on.
-        penalty: L2 penalty of the linear model, a row; features are standardised.
+        penalty: L2 penalty of the linear model, a row of the rarest class (of a number: a row); features are
+            standardised.
         trees: number of trees.
         learning_rate: of the trees.
         leaves: of a tree.
@@ -44,7 +45,7 @@ class BaselinesConfig:
 
     enabled: bool = True
     max_rows: int = 60_000
-    penalty: float = 0.03
+    penalty: float = 0.1
     trees: int = 200
     learning_rate: float = 0.05
     leaves: int = 15
@@ -107,6 +108,7 @@ def fit_baselines(
             time_h=_hours(calibration),
             stay_index=np.repeat(np.arange(len(calibration.encoded)), calibration.encoded.lengths),
             kind=task.kind,
+            scope=task.scope,
             mean=mean,
             scale=scale,
         )
@@ -130,7 +132,7 @@ def _fit_linear(rows: Summaries, task: TaskSpec, config: BaselinesConfig, _seed:
     if task.kind is TargetKind.REGRESSION:
         ridge = Ridge(alpha=config.penalty * len(rows.target)).fit(rows.features, rows.target)
         return lambda features: np.asarray(ridge.predict(features), dtype=np.float64)[:, None]
-    inverse = 1.0 / (config.penalty * len(rows.target))
+    inverse = 1.0 / (config.penalty * np.unique(rows.target, return_counts=True)[1].min())
     model = LogisticRegression(C=inverse, max_iter=2000).fit(rows.features.astype(np.float64), rows.target)
     return lambda features: _columns(model.decision_function(features.astype(np.float64)))
 

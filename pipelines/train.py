@@ -151,6 +151,7 @@ def _calibrate(data: Dataset, fit: FitResult, config: RunConfig) -> Calibration:
         time_h=part.encoded.time_min / 60.0,
         stay_index=np.repeat(np.arange(len(part.encoded)), part.encoded.lengths),
         kind=config.task.kind,
+        scope=config.task.scope,
         method=config.calibration.method,
         strength=config.calibration.strength,
         mean=data.scale[0],

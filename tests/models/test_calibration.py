@@ -12,7 +12,7 @@ from models.calibration import Calibration, CalibrationMethod
 from models.calibration_fit import TERMS
 from models.errors import ConfigError, DataError
 from models.record import from_plain, to_plain
-from models.task import TargetKind
+from models.task import LabelScope, TargetKind
 
 HOURS = np.array([0.5, 2.0, 6.0, 12.0, 24.0, 36.0, 48.0])
 BINARY = TargetKind.BINARY
@@ -80,6 +80,32 @@ def test_each_stay_weighs_one_however_often_it_was_charted():
     )
     assert np.allclose(often.log_slope, once.log_slope, atol=1e-6)
     assert np.allclose(often.intercept, once.intercept, atol=1e-6)
+
+
+def test_labels_of_steps_are_calibrated_for_the_step_however_long_stays_with_events_last():
+    # Stays with an event end soon after it, so a stay's length tells its label: weighing whole stays would make
+    # every risk too high.
+    rng = np.random.default_rng(15)
+    logit, label, time_h, index = [], [], [], []
+    for stay in range(1500):
+        steps = 40
+        seen = rng.normal(-4.5, 1.0, size=steps)
+        event = rng.random(steps) < 1 / (1 + np.exp(-seen))
+        steps = min(steps, int(np.argmax(event)) + 3) if event.any() else steps
+        logit.append(seen[:steps])
+        label.append(event[:steps].astype(float))
+        time_h.append(np.arange(1, steps + 1.0))
+        index.append(np.full(steps, stay))
+    flat = [np.concatenate(column) for column in (logit, label, time_h, index)]
+    given = {"time_h": flat[2], "stay_index": flat[3], "kind": BINARY}
+    means = {
+        scope: Calibration.fit(flat[0][:, None], flat[1][:, None], scope=scope, **given)
+        .apply(flat[0][:, None], flat[2])
+        .mean()
+        for scope in LabelScope
+    }
+    assert means[LabelScope.STEP] == pytest.approx(flat[1].mean(), rel=0.02)
+    assert means[LabelScope.STAY] > 1.3 * flat[1].mean()
 
 
 def test_without_time_and_prior_the_fit_is_an_ordinary_logistic_regression():
