@@ -81,7 +81,9 @@ def canonical_values(declared: Channel | StaticVariable, unit: str, values: Floa
         ([50.0, 4000.0], [True, False])
     """
     conversion = _conversion(declared, unit)
-    converted = np.asarray(values, dtype=np.float64) * conversion.factor + conversion.offset
+    # A number too great for its conversion becomes infinite, and so lies outside the limits.
+    with np.errstate(over="ignore"):
+        converted = np.asarray(values, dtype=np.float64) * conversion.factor + conversion.offset
     low, high = declared.hard
     return converted, (converted >= low) & (converted <= high)
 
@@ -103,7 +105,8 @@ def canonical_columns(
     conversions = [_conversion(declared, unit) for declared, unit in zip(channels, units, strict=True)]
     factor, offset = (np.array([getattr(c, part) for c in conversions]) for part in ("factor", "offset"))
     low, high = (np.array([declared.hard[side] for declared in channels], dtype=np.float64) for side in (0, 1))
-    converted = values * factor[channel] + offset[channel]
+    with np.errstate(over="ignore"):
+        converted = values * factor[channel] + offset[channel]
     return converted, (converted >= low[channel]) & (converted <= high[channel])
 
 

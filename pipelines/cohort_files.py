@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 import tempfile
@@ -65,7 +66,7 @@ def _write_files(tables: Mapping[str, pa.Table], header: Mapping[str, Any], part
 
 def _remove_abandoned(folder: Path) -> None:
     """Removes what processes that were killed a day ago or earlier left behind."""
-    for left in folder.parent.glob(f".{folder.name}.part-*"):
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.part-*"):
         if left.stat().st_mtime < time.time() - _ABANDONED_S:
             shutil.rmtree(left, ignore_errors=True)
 

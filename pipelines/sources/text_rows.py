@@ -173,8 +173,9 @@ def _find_fault(files: Sequence[TextFile], known: Format) -> DataError:
         lines = list(_lines(file, known))
         table = _table(b"".join(text + b"\n" for _, text in lines), known)
         if table is None or table.num_rows != len(lines):
-            number, expected = next((n, e) for n, text in lines if (e := _expectation(text, known)))
-            return line_error(file.name, number, expected)
+            for number, text in lines:
+                if expected := _expectation(text, known):
+                    return line_error(file.name, number, expected)
     return DataError(f"{files[0].name} and the files behind it must be text tables, got some other content; check them")
 
 
