@@ -18,6 +18,7 @@ from models.disclaimer import DISCLAIMER_EN
 from models.errors import ConfigError, SequelaError
 from service.app import create_app
 from service.logs import Event, configure_logging, log_event
+from service.protocol import ResearchProtocol
 from service.selection import select_model
 from service.settings import Settings, settings_from_environment
 
@@ -48,6 +49,7 @@ def main() -> int:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            http=ResearchProtocol,
             ws="none",
             lifespan="on",
             timeout_graceful_shutdown=settings.shutdown_timeout_s,

@@ -18,6 +18,8 @@ from service.logs import Event, log_failure
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 # More than this many places help nobody, and a hostile body may hold a hundred thousand wrong ones.
 MAX_PLACES = 20
+# Beyond this many, even listing them would cost seconds.
+MAX_LISTED = 2000
 
 Loc = tuple[str | int, ...]
 
@@ -107,6 +109,8 @@ def from_validation(error: ValidationError, *, known: frozenset[str]) -> Problem
         error: what pydantic found; neither its input nor its context is read.
         known: words that may stand in a path; every other one is the sender's and becomes `*`.
     """
+    if error.error_count() > MAX_LISTED:
+        return invalid_input([((), "must follow the schema, which it does not in thousands of places")])
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return invalid_input((_safe_loc(e["loc"], known), e["msg"].removeprefix("Value error, ")) for e in found)
 

@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from service.model_uri import RegistryUri, artifact_folder, parse_registry_uri
 REFUSED = 1
 UNREACHABLE = 75  # EX_TEMPFAIL
 DIGEST_TAG = "sequela.digest"
+PARTIAL = "fetch-"
+ABANDONED_S = 3600.0
 NOT_THERE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 
 
@@ -68,7 +71,8 @@ def _download(name: str, version: str, digest: str, folder: Path) -> None:
     from mlflow.artifacts import download_artifacts
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder.parent) as partial:
+    _remove_abandoned(folder.parent)
+    with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=folder.parent) as partial:
         root = Path(download_artifacts(artifact_uri=f"models:/{name}/{version}", dst_path=partial))
         found = [p.parent for p in root.rglob(MANIFEST) if (p.parent / BUNDLE).is_file()]
         if len(found) != 1:
@@ -84,6 +88,13 @@ def _download(name: str, version: str, digest: str, folder: Path) -> None:
             # Another process that shares the cache may have put the same folder there meanwhile.
             if not _is_intact(folder, digest):
                 raise
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Removes what killed downloads left behind; a download that goes on is younger than an hour."""
+    for partial in parent.glob(f"{PARTIAL}*"):
+        if time.time() - partial.stat().st_mtime > ABANDONED_S:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def main(arguments: list[str]) -> int:

@@ -109,8 +109,9 @@ class ScoreRequest(_Strict):
     admission: Annotated[Moment | None, Field(description="Needed where a time is absolute.")] = None
     as_of: Annotated[Moment | None, Field(description="Time of the last score; default the last input.")] = None
     as_of_h: Annotated[float | None, Field(ge=0, le=MAX_HOURS)] = None
-    observations: list[ObservationIn] = []
-    notes: list[NoteIn] = []
+    # The first item that does not hold ends the reading: a body may hold a million of them.
+    observations: Annotated[list[ObservationIn], Field(fail_fast=True)] = []
+    notes: Annotated[list[NoteIn], Field(fail_fast=True)] = []
     static: Annotated[
         dict[str, StaticValue | str | None],
         Field(max_length=200, description="By variable: a number with its unit, or a category's name."),

@@ -95,6 +95,19 @@ def test_a_body_that_does_not_arrive_is_given_up(artifact, tmp_path):
             assert slow.recv(4096).startswith(b"HTTP/1.1 408")
 
 
+def test_even_what_is_no_http_is_answered_with_the_header(artifact, tmp_path):
+    with running(artifact, tmp_path) as (_, address, _lines):
+        wait_until_ready(address)
+        host, port = address.removeprefix("http://").split(":")
+        for nonsense in (b"MARKED\r\n\r\n", b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", b"\x16\x03\x01\x02\x00\r\n\r\n"):
+            with socket.create_connection((host, int(port)), timeout=10) as sender:
+                sender.sendall(nonsense)
+                answer = sender.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 400")
+            assert b"X-Research-Use-Only: true" in answer
+            assert b"MARKED" not in answer
+
+
 def test_the_serving_process_imports_neither_mlflow_nor_any_training_library(artifact):
     code = (
         "import sys, json; from pathlib import Path\n"

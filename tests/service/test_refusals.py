@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -113,8 +114,26 @@ def test_a_stay_with_a_contradiction_is_refused(client, body):
 
 
 def test_at_most_twenty_places_are_named(client):
-    document = assert_problem(client.post("/v1/score", json={"observations": [{}] * 500}), 422)
+    unknown = {**OBSERVATION, "channel": "pulse"}
+    document = assert_problem(client.post("/v1/score", json={"observations": [unknown] * 500}), 422)
     assert len(document["errors"]) == 20
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"observations": [' + b"{}," * 1_000_000 + b"{}]}",
+        b'{"notes": [' + b"{}," * 1_000_000 + b"{}]}",
+        b'{"static": {' + b",".join(b'"%d":1' % i for i in range(300_000)) + b"}}",
+        b"{" + b",".join(b'"%d":1' % i for i in range(300_000)) + b"}",
+        json.dumps({"observations": [{**OBSERVATION, "channel": "x"}] * 50_000}).encode(),
+    ],
+    ids=["observations", "notes", "static", "keys", "channels"],
+)
+def test_a_body_full_of_errors_is_refused_within_seconds(client, content):
+    started = time.monotonic()
+    assert_problem(post(client, content), 422)
+    assert time.monotonic() - started < 20
 
 
 def test_a_body_that_says_or_proves_to_be_too_large_is_refused(scorer):

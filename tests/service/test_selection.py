@@ -1,12 +1,12 @@
 """A registry of its own, the process that asks it, and the start of the service with it and without it."""
 
+import hashlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -69,7 +69,12 @@ def test_the_champion_comes_from_the_registry_and_from_its_copy_while_mlflow_is_
     registry, dead_address, monkeypatch, tmp_path, caplog
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry)
+    abandoned, ongoing = tmp_path / "artifacts" / "fetch-old", tmp_path / "artifacts" / "fetch-new"
+    for partial in (abandoned, ongoing):
+        partial.mkdir(parents=True)
+    os.utime(abandoned, (0, 0))
     first = select_model(settings(tmp_path))
+    assert (abandoned.exists(), ongoing.exists()) == (False, True)
     assert (first.origin.source, first.origin.version) == (Source.REGISTRY, "1")
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", dead_address)
@@ -162,8 +167,8 @@ def test_the_fetching_process_says_nothing_of_the_address(dead_address, tmp_path
 def test_a_record_that_cannot_be_read_is_no_copy(dead_address, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", dead_address)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    name = hashlib.sha256(b"models:/mortality@champion").hexdigest()[:32]
     (tmp_path / "verified").mkdir()
-    for name in ("a", "b"):
-        Path(tmp_path / "verified" / f"{name}.json").write_text("[]")
+    (tmp_path / "verified" / f"{name}.json").write_text("[]")
     with pytest.raises(ArtifactError, match="got neither"):
         select_model(settings(tmp_path))
