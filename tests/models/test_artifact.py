@@ -1,0 +1,143 @@
+"""An artifact is whole, verified and free of pickle, or it is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+
+from models.artifact import artifact_digest, load_artifact, save_artifact, verify_digests
+from models.cells import Cell
+from models.errors import ArtifactError
+from tests.support import SmallModel, save_small_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> SmallModel:
+    return save_small_model(tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture
+def copy(model, tmp_path) -> Path:
+    return Path(shutil.copytree(model.folder, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("cell", list(Cell))
+def test_a_saved_model_loads_and_scores_bit_equal(cell, tmp_path):
+    saved = save_small_model(tmp_path / "model", cell=cell)
+    first, second = (saved.scorer().score(saved.cohort.stays) for _ in range(2))
+    assert np.array_equal(first.risk, second.risk)
+    assert np.all((first.risk > 0) & (first.risk < 1))
+
+
+def test_an_artifact_holds_json_text_and_safetensors_alone(model):
+    suffixes = {path.suffix for path in model.folder.iterdir()}
+    assert suffixes == {".json", ".md", ".safetensors"}
+    for path in model.folder.iterdir():
+        assert not path.read_bytes().startswith((b"\x80", b"PK")), "a pickle or a zip file"
+
+
+def test_an_artifact_holds_no_identifier_and_no_note_of_its_cohort(model):
+    text = b"".join(path.read_bytes() for path in model.folder.iterdir())
+    assert not any(stay.encode() in text for stay in model.cohort.stays.stay_id)
+    assert not any(patient.encode() in text for patient in model.cohort.patient_id)
+    assert not any(note.encode() in text for note in model.cohort.stays.note_text)
+
+
+def test_the_digest_follows_every_byte(model, copy):
+    assert artifact_digest(copy) == model.digest
+    card = copy / "card.md"
+    card.write_text("# another\n")
+    with pytest.raises(ArtifactError, match=r"card.md must have the manifest's sha256"):
+        load_artifact(copy)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "bundle.json", "golden.json", "tokenizer.json"])
+def test_a_flipped_byte_is_refused_by_the_name_of_its_file(copy, name):
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(bytes(data))
+    with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
+        load_artifact(copy)
+
+
+def test_a_missing_and_a_surplus_file_are_refused(copy):
+    (copy / "surplus.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"difference in surplus\.json"):
+        verify_digests(copy)
+    (copy / "surplus.json").unlink()
+    (copy / "golden.json").unlink()
+    with pytest.raises(ArtifactError, match=r"difference in golden\.json"):
+        verify_digests(copy)
+
+
+def test_another_digest_than_the_registrys_is_refused(copy):
+    with pytest.raises(ArtifactError, match="digest must be sha256:0000"):
+        load_artifact(copy, expected_digest="sha256:0000")
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path):
+    with pytest.raises(ArtifactError, match=r"must hold manifest\.json"):
+        load_artifact(tmp_path)
+
+
+def reseal(folder: Path) -> None:
+    """Writes a manifest that fits the altered files, as somebody with write access could."""
+    import hashlib
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in manifest["files"]:
+        data = (folder / name).read_bytes()
+        manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_altered_weights_fail_the_golden_scores_even_under_a_fitting_manifest(copy):
+    weights = safetensors.torch.load_file(copy / "weights.safetensors")
+    weights["head.bias"] = weights["head.bias"] + 0.01
+    safetensors.torch.save_file(weights, copy / "weights.safetensors")
+    reseal(copy)
+    with pytest.raises(ArtifactError, match="golden scores must hold"):
+        load_artifact(copy)
+
+
+def test_weights_that_are_not_finite_are_refused(copy):
+    weights = safetensors.torch.load_file(copy / "weights.safetensors")
+    weights["head.bias"] = weights["head.bias"] * float("nan")
+    safetensors.torch.save_file(weights, copy / "weights.safetensors")
+    reseal(copy)
+    with pytest.raises(ArtifactError, match="finite"):
+        load_artifact(copy)
+
+
+def test_another_schema_is_refused_with_the_remedy(copy):
+    bundle = json.loads((copy / "bundle.json").read_text())
+    bundle["schema_version"] = 999
+    (copy / "bundle.json").write_text(json.dumps(bundle))
+    reseal(copy)
+    with pytest.raises(ArtifactError, match=r"schema_version must be 1, got 999; .*train again"):
+        load_artifact(copy)
+
+
+def test_an_unknown_key_in_the_bundle_is_refused(copy):
+    bundle = json.loads((copy / "bundle.json").read_text())
+    bundle["surprise"] = 1
+    (copy / "bundle.json").write_text(json.dumps(bundle))
+    reseal(copy)
+    with pytest.raises(ArtifactError, match="surprise"):
+        load_artifact(copy)
+
+
+def test_an_existing_folder_is_not_overwritten(model):
+    scorer = model.scorer()
+    with pytest.raises(ArtifactError, match="must not exist yet"):
+        save_artifact(model.folder, scorer.bundle, scorer.network, scorer.tokenizer)
+
+
+def test_a_note_reading_model_without_its_tokenizer_is_refused(model, tmp_path):
+    scorer = model.scorer()
+    with pytest.raises(ArtifactError, match="tokenizer must be given"):
+        save_artifact(tmp_path / "new", scorer.bundle, scorer.network, None)
+    assert not (tmp_path / "new").exists()
