@@ -19,7 +19,7 @@ from models.errors import ConfigError, SequelaError
 from service.app import create_app
 from service.logs import Event, configure_logging, log_event
 from service.protocol import ResearchProtocol
-from service.selection import select_model
+from service.selection import Selected, select_model
 from service.settings import Settings, settings_from_environment
 
 
@@ -41,6 +41,10 @@ def main() -> int:
     except SequelaError as error:
         sys.stderr.write(f"sequela serve: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
+    return _serve(settings, selected, listening)
+
+
+def _serve(settings: Settings, selected: Selected, listening: socket.socket) -> int:
     app = create_app(settings, selected.scorer, origin=selected.origin)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -20,7 +20,6 @@ LOGGER = logging.getLogger("service")
 class Event(StrEnum):
     """What a line is about."""
 
-    STARTED = "started"
     LISTENING = "listening"
     STOPPED = "stopped"
     MODEL_LOADED = "model_loaded"
