@@ -1,6 +1,7 @@
-"""Fixtures of the pipelines' tests: a fresh database of each kind."""
+"""Fixtures of the pipelines' tests: a fresh database of each kind, and tiny trained models."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -23,3 +24,24 @@ def database_url(request, tmp_path):
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory):
+    """A simulated cohort and two tiny models trained on it, one of which has learned nothing."""
+    from tests.pipelines.small_line import train_line  # mlflow and torch are slow to import and not always needed
+
+    return train_line(tmp_path_factory.mktemp("line"))
+
+
+@pytest.fixture
+def register(line):
+    """Registers one of the line's models as the next version of a name."""
+    from pipelines.publish import Publication
+
+    def publish(name, trained, *, cohorts=(line.cohort_folder,)):
+        config = replace(line.config, name=name)
+        with Publication(config, line.settings, cohorts=cohorts) as publication:
+            return publication.register(trained)
+
+    return publish
