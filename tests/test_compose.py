@@ -174,7 +174,7 @@ def test_the_stack_does_not_start_without_a_password(environment: dict[str, str]
 
 
 def test_every_variable_is_documented() -> None:
-    documented = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "deployment.md").read_text("utf-8"), re.MULTILINE))
+    documented = set(re.findall(r"^\| `([A-Z_]+[A-Z0-9_]*)`", (ROOT / "docs" / "deployment.md").read_text("utf-8"), re.MULTILINE))
     assert variables(RAW) == documented
 
 
