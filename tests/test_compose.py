@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from pipelines.child import Limits
+from pipelines.config import load_config
 from tests.compose_policy import faults
 from tests.compose_support import ROOT, interpolate, load_raw, variables
 
@@ -174,8 +175,20 @@ def test_the_stack_does_not_start_without_a_password(environment: dict[str, str]
 
 
 def test_every_variable_is_documented() -> None:
-    documented = set(re.findall(r"^\| `([A-Z_]+[A-Z0-9_]*)`", (ROOT / "docs" / "deployment.md").read_text("utf-8"), re.MULTILINE))
+    documented = set(
+        re.findall(r"^\| `([A-Z_]+[A-Z0-9_]*)`", (ROOT / "docs" / "deployment.md").read_text("utf-8"), re.MULTILINE)
+    )
     assert variables(RAW) == documented
+
+
+def test_the_job_that_runs_by_default_exists_and_finds_its_folders_in_the_container() -> None:
+    command = RESOLVED["services"]["scheduler"]["command"]
+    retrain = load_config(ROOT / command[command.index("--config") + 1]).retrain
+    assert retrain is not None
+    targets = {v["target"].removeprefix("/var/lib/sequela/") for v in RAW["services"]["scheduler"]["volumes"]}
+    used = {str(path).split("/")[0] for path in (*retrain.paths, retrain.outcomes, retrain.cohort)}
+    assert used == {"data", "cohorts"}
+    assert used < targets
 
 
 # --- images -----------------------------------------------------------------------------------------
