@@ -161,8 +161,9 @@ def read_cohort(path: Path) -> Cohort:
         DataError: if the folder is no cohort, is damaged or was altered.
     """
     header = read_header(path, schema_version=SCHEMA_VERSION)
+    tables = {name: read_table(path, name) for name in TABLES}
     try:
-        cohort = _from_folder(path, header)
+        cohort = _from_tables(tables, header)
         fingerprint = header["fingerprint"]
     except (KeyError, TypeError, ValueError, IndexError, ConfigError, pa.ArrowException) as error:
         raise DataError(
@@ -173,10 +174,9 @@ def read_cohort(path: Path) -> Cohort:
     return cohort
 
 
-def _from_folder(path: Path, header: dict[str, Any]) -> Cohort:
+def _from_tables(tables: dict[str, pa.Table], header: dict[str, Any]) -> Cohort:
     channels = tuple(from_plain(Channel, c, where="channels") for c in header["channels"])
     statics = tuple(from_plain(StaticVariable, s, where="statics") for s in header["statics"])
-    tables = {name: read_table(path, name) for name in TABLES}
     return Cohort(
         stays=stays_of(tables, channels=[c.name for c in channels], statics=[s.name for s in statics]),
         patient_id=patients_of(tables),
