@@ -152,7 +152,7 @@ def hidden_states(network: RecurrentNetwork, encoded: Encoded, stay: int) -> NDA
     with torch.inference_mode():
         state = network.begin(chunk, network.initial_state(1))
         memory = state.tensors[: len(network.config.cell.memory_names)]
-        outputs, _ = network.stack(network.inputs(chunk), memory, chunk.valid)
+        outputs, _ = network.stack(network.project(network.inputs(chunk)), memory, chunk.valid)
     network.train(was_training)
     return np.stack([o[0].float().cpu().numpy() for o in outputs])
 

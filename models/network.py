@@ -37,6 +37,8 @@ class NetworkConfig:
         initialisation: of the recurrent weights.
         learn_initial_state: the state of a beginning stay is trained; else it is zero.
         projection_size: width of a linear layer with tanh before the cell; 0 = none.
+        skip: the head also reads the step's own inputs, past the cell: what is linear in running statistics
+            is then learnt as such, and the cell learns what is not.
     """
 
     cell: Cell = Cell.GRU
@@ -51,6 +53,7 @@ class NetworkConfig:
     initialisation: Initialisation = Initialisation.ORTHOGONAL
     learn_initial_state: bool = False
     projection_size: int = 0
+    skip: bool = False
 
     def __post_init__(self) -> None:
         """Refuses sizes and probabilities that have no meaning."""
@@ -110,10 +113,13 @@ class RecurrentNetwork(nn.Module):
         self.pool = RunningPool(config.pooling, self.stack.output_width)
         self.output_dropout = nn.Dropout(config.output_dropout)
         self.head = nn.Linear(self.stack.output_width, outputs)
+        self.skip = nn.Linear(read, outputs, bias=False) if config.skip else None
         self.beginning = self._learned_beginning()
         initialise(self.stack, how=config.initialisation, forget_bias=config.forget_bias)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        if self.skip is not None:
+            nn.init.zeros_(self.skip.weight)
 
     @property
     def streams(self) -> bool:
@@ -142,8 +148,9 @@ class RecurrentNetwork(nn.Module):
         """
         state = self.begin(chunk, state)
         cells = len(self.config.cell.memory_names)
-        hidden, memory = self.stack(self.inputs(chunk), state.tensors[:cells], chunk.valid)
-        logits, carried = self.readout(hidden[-1], state.tensors[cells:], chunk.valid)
+        read = self.inputs(chunk)
+        hidden, memory = self.stack(self.project(read), state.tensors[:cells], chunk.valid)
+        logits, carried = self.readout(read, hidden[-1], state.tensors[cells:], chunk.valid)
         kind = state.tensors[0].dtype
         return logits, State(state.names, tuple(t.to(kind) for t in memory + carried))
 
@@ -168,18 +175,25 @@ class RecurrentNetwork(nn.Module):
         return state.reset(chunk.reset, initial)
 
     def inputs(self, chunk: Chunk) -> Tensor:
-        """(batch, time, width) what the first layer reads: features, notes, dropout and projection."""
+        """(batch, time, width) what enters the network: features and notes, with dropout."""
         batch, time, _ = chunk.features.shape
         read = chunk.features.to(self.head.weight.dtype)
         if self.notes is not None:
             read = torch.cat([read, self.notes(chunk.notes, batch=batch, time=time)], dim=2)
-        read = self.input_dropout(read)
+        dropped: Tensor = self.input_dropout(read)
+        return dropped
+
+    def project(self, read: Tensor) -> Tensor:
+        """(batch, time, width) what the first layer reads of the inputs."""
         return read if self.projection is None else torch.tanh(self.projection(read))
 
-    def readout(self, hidden: Tensor, carried: tuple[Tensor, ...], valid: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Logits (batch, time, outputs) from the last layer's hidden states, and what the pooling carries on."""
+    def readout(
+        self, read: Tensor, hidden: Tensor, carried: tuple[Tensor, ...], valid: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Logits (batch, time, outputs) from inputs and last hidden states, and what the pooling carries on."""
         pooled, carried = self.pool(hidden.to(self.head.weight.dtype), carried, valid)
-        return self.head(self.output_dropout(pooled)), carried
+        logits = self.head(self.output_dropout(pooled))
+        return (logits if self.skip is None else logits + self.skip(read)), carried
 
     def _learned_beginning(self) -> nn.ParameterDict | None:
         if not self.config.learn_initial_state:

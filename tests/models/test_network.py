@@ -248,3 +248,14 @@ def test_a_state_of_another_batch_is_refused() -> None:
 def test_sizes_and_probabilities_without_meaning_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         NetworkConfig(**change)
+
+
+def test_a_skip_adds_what_is_linear_in_the_steps_own_inputs() -> None:
+    with_skip, without = network_of(skip=True), network_of()
+    without.load_state_dict({k: v for k, v in with_skip.state_dict().items() if k != "skip.weight"})
+    features = features_of()
+    added = read_in_parts(with_skip, features, [])[0] - read_in_parts(without, features, [])[0]
+    torch.testing.assert_close(added, features @ with_skip.state_dict()["skip.weight"].T, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        read_in_parts(with_skip, features, [3, 7])[0], read_in_parts(with_skip, features, [])[0], rtol=0, atol=1e-10
+    )
