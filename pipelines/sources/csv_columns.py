@@ -43,7 +43,7 @@ def numbers(sheet: Sheet, name: str, *, missing_codes: bool = True) -> Numbers:
     """
     column = sheet.column(name)
     codes_of_missing = sheet.mapping.missing if missing_codes else ()
-    if pa.types.is_dictionary(column.type) or pa.types.is_large_string(column.type):
+    if pa.types.is_dictionary(column.type):
         column = column.cast(pa.string())
     if pa.types.is_string(column.type):
         return _numbers_of_text(sheet, name, column, codes_of_missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ LAYOUT = Layout(
 )
 _IGNORED = -2
 _SHOWN = 10  # names in one message
+_LONGEST_NAME = 40
+_VALUE_LIKE = re.compile(r"[\d\s.,:;+\-/TZ]*")
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def _channels(sheet: Sheet, declared: tuple[Channel, ...], tally: Tally) -> Ints
     seen = _first_rows(index)
     unknown = [code for code in seen if code >= 0 and texts[code] not in known]
     if unknown:
-        names = _listed(sheet, [(repr(texts[code]), seen[code]) for code in unknown])
+        names = _listed(sheet, [(_shown(texts[code]), seen[code]) for code in unknown])
         raise DataError(
             f"channel must be a name that is declared or mapped, got {names}; map it under [channels], declare it "
             "under [declare.<name>], or leave it out under [ignore] channels = [...]"
@@ -181,7 +184,7 @@ def _conversions(
         text = units[unit - 1] if unit else ""
         name = _ucum(sheet.mapping, declared[index], text)
         if name is None:
-            refused.append((f"{text!r} of {declared[index].name}" if text else f"none of {declared[index].name}", part))
+            refused.append((f"{_shown(text)} of {declared[index].name}", part))
         else:
             found.append((index, name, part))
     if refused:
@@ -210,6 +213,13 @@ def _listed(sheet: Sheet, named: Sequence[tuple[str, int]]) -> str:
     shown = [f"{name} ({line})" for (name, _), line in zip(first, lines, strict=True)]
     more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
     return ", ".join(shown) + more + f" in {sheet.path.name}"
+
+
+def _shown(name: str) -> str:
+    """A hospital's name for a message; what may be a value, a time or a text in the wrong column is not shown."""
+    if not name:
+        return "none"
+    return repr(name) if len(name) <= _LONGEST_NAME and not _VALUE_LIKE.fullmatch(name) else "a number, time or text"
 
 
 def _first_rows(index: Ints) -> dict[int, int]:

@@ -104,9 +104,10 @@ def _declared(sheet: Sheet) -> tuple[StaticVariable, ...]:
     columns = [name for name in sheet.table.column_names if name not in (*LAYOUT.required, *LAYOUT.optional)]
     unknown = [name for name in columns if name not in table]
     if unknown:
+        places = ", ".join(str(sheet.place_of_column[name]) for name in unknown)
         raise DataError(
-            f"columns of {sheet.path.name} must be static variables that are declared ({', '.join(table)}), got "
-            f"{', '.join(unknown)}; rename them under [columns.stays], declare them under [declare_static.<name>], or "
+            f"columns of {sheet.path.name} must be static variables that are declared ({', '.join(table)}), got others "
+            f"(column {places}); rename them under [columns.stays], declare them under [declare_static.<name>], or "
             "leave them out under [ignore] columns = [...]"
         )
     return tuple(variable for name, variable in table.items() if name in columns)

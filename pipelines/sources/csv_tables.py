@@ -59,12 +59,14 @@ class Sheet:
         path: the file.
         name: which table it is.
         table: its columns: text, codes of text, or a Parquet file's own types.
+        place_of_column: number of every column in the file, from 1.
         mapping: the hospital's mapping.
     """
 
     path: Path
     name: str
     table: pa.Table
+    place_of_column: dict[str, int]
     mapping: HospitalMapping
 
     def __len__(self) -> int:
@@ -111,38 +113,56 @@ def read_sheet(path: Path, layout: Layout, mapping: HospitalMapping, *, progress
         table = read(path, ours, layout, mapping, progress)
     except _READ_FAULTS:
         raise _diagnosis(path, len(theirs), mapping) from None
-    return Sheet(path, layout.name, table.rename_columns([ours[name] for name in table.column_names]), mapping)
+    renamed = table.rename_columns([ours[name] for name in table.column_names])
+    return Sheet(path, layout.name, renamed, {our: theirs.index(name) + 1 for name, our in ours.items()}, mapping)
 
 
 def _our_names(path: Path, theirs: list[str], layout: Layout, mapping: HospitalMapping) -> dict[str, str]:
-    """Our name of every column that is read, by the hospital's name."""
+    """Our name of every column that is read, by the hospital's name.
+
+    Messages count columns and do not show their names: where a header line is missing or damaged, the names are a
+    patient's values.
+    """
     renamed = {their: our for our, their in mapping.columns.get(layout.name, {}).items()}
     ours = {name: renamed.get(name, name) for name in theirs if name not in mapping.ignore.columns}
-    expected = ", ".join([*layout.required, *(" or ".join([g]) for g in layout.one_of), *layout.optional])
-    # A file without a header line would show a patient's row: only a line with a known column is shown.
-    known = {*layout.required, *layout.one_of} & set(ours.values())
-    shown = ", ".join(theirs) if known else "a first line without any known column (is the header missing?)"
-    if len(theirs) != len(set(theirs)) or len(ours) != len(set(ours.values())):
-        raise DataError(f"columns of {path.name} must have different names, got {shown}; rename or ignore one of them")
-    names = set(ours.values())
+    names = list(ours.values())
+    if len(theirs) != len(set(theirs)) or len(names) != len(set(names)):
+        repeated = {n for n in [*theirs, *names] if max(theirs.count(n), names.count(n)) > 1}
+        twice = _places(theirs, {t for t in theirs if t in repeated or ours.get(t) in repeated})
+        raise DataError(
+            f"columns of {path.name} must have different names, got one twice ({twice}); rename or ignore one"
+        )
     missing = [name for name in layout.required if name not in names]
-    if missing or (layout.one_of and not names & set(layout.one_of)):
+    if missing or (layout.one_of and not set(names) & set(layout.one_of)):
         wanted = ", ".join(missing) or " or ".join(layout.one_of)
         raise DataError(
-            f"{path.name} must have the column {wanted}, got {shown}; add it, or name it in the mapping: "
-            f"[columns.{layout.name}]"
+            f"{path.name} must begin with a header line that has the column {wanted}, got {len(theirs)} columns "
+            f"without it; add it, or name yours in the mapping under [columns.{layout.name}]"
         )
-    unknown = sorted(names - {*layout.required, *layout.optional, *layout.one_of})
+    known = {*layout.required, *layout.optional, *layout.one_of}
+    unknown = {their for their, our in ours.items() if our not in known}
     if unknown and not layout.open:
         raise DataError(
-            f"{path.name} must have only columns among {expected}, got {', '.join(unknown)}; rename them under "
-            f"[columns.{layout.name}] or leave them out under [ignore] columns = [...]"
+            f"{path.name} must have only columns among {', '.join(sorted(known))}, got others "
+            f"({_places(theirs, unknown)}); rename them under [columns.{layout.name}] or leave them out under "
+            "[ignore] columns = [...]"
         )
     return ours
 
 
+def _places(theirs: list[str], chosen: set[str]) -> str:
+    return "column " + ", ".join(str(i + 1) for i, name in enumerate(theirs) if name in chosen)
+
+
 def _read_parquet(path: Path, ours: dict[str, str], _: Layout, __: HospitalMapping, ___: bool) -> pa.Table:
-    return pq.read_table(path, columns=list(ours))
+    table = pq.read_table(path, columns=list(ours))
+    for i, column in enumerate(table.columns):
+        kind = column.type
+        if pa.types.is_nested(kind):
+            raise DataError(f"{ours[table.column_names[i]]} of {path.name} must hold plain cells, got lists; unnest it")
+        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_dictionary(kind):
+            table = table.set_column(i, table.column_names[i], column.cast(pa.string()))
+    return table
 
 
 def _read_csv(path: Path, ours: dict[str, str], layout: Layout, mapping: HospitalMapping, progress: bool) -> pa.Table:

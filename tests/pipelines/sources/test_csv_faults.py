@@ -39,14 +39,20 @@ def refusal(folder: Path, mapping: str = "", **files: str | bytes) -> str:
         (HEADER + ROW + "s1,p1,Canary\n", "observations.csv must have 6 columns in every line, got 3 in line 3"),
         (HEADER + ROW + "\n\n" + ROW + "s1\n", "got 1 in line 6"),
         (HEADER + ROW + ROW.replace("p1", '"p\n1"') + "s1\n", "got 1 in line 5"),
-        ("Canary,1,2,3,4,5\n", "is the header missing?"),
+        (
+            "Canary,1,2,3,4,5\n",
+            "must begin with a header line that has the column stay_id, channel, value, got 6 columns without it",
+        ),
         (
             "stay_id,time,channel,unit\n",
-            "observations.csv must have the column value, got stay_id, time, channel, unit",
+            "must begin with a header line that has the column value, got 4 columns without it",
         ),
-        ("stay_id,channel,value,unit\n", "must have the column time or time_h"),
-        (HEADER.replace("unit", "unit,unit"), "must have different names"),
-        (HEADER.replace("unit", "unit,nurse"), "got nurse; rename them under [columns.observations] or leave them out"),
+        ("stay_id,channel,value,unit\n", "has the column time or time_h"),
+        (HEADER.replace("unit", "unit,unit"), "must have different names, got one twice (column 6, 7)"),
+        (
+            HEADER.replace("unit", "unit,Canary"),
+            "got others (column 7); rename them under [columns.observations] or leave them out",
+        ),
         (HEADER + ROW.replace("s1", SECRET), "stay_id must be a stay of the stays file, got another one"),
         (HEADER + ROW + ROW.replace("s1", ""), "got an empty cell in observations.csv, line 3"),
         (HEADER + ROW.replace("p1", SECRET), "patient_id must be the patient of the stay in the stays file"),
@@ -74,7 +80,7 @@ def test_malformed_observations_are_refused(folder, content, expected):
         (STAYS.replace("2024-05-01", "2024-05-04"), "discharge must be at or after admission"),
         (STAYS.replace("2024-05-01T08:00:00+09:00", ""), "admission must be given"),
         ("stay_id,patient_id,discharge_h\ns1,p1,9\n", "got a stays file without the column admission"),
-        ("stay_id,patient_id,admission,ward\ns1,p1,2024-05-01T08:00:00Z,x\n", "got ward; rename them"),
+        ("stay_id,patient_id,admission,ward\ns1,p1,2024-05-01T08:00:00Z,x\n", "got others (column 4); rename them"),
         ("stay_id,patient_id,admission,sex\ns1,p1,2024-05-01T08:00:00Z,Canary\n", "sex must be one of female, male"),
         ("stay_id,patient_id,discharge_h,discharge\ns1,p1,9,x\n", "must have discharge or discharge_h, got both"),
         ("stay_id,patient_id,discharge_h\ns1,p1,Canary\n", "discharge_h must be a number of hours since admission"),
@@ -87,7 +93,7 @@ def test_malformed_stays_are_refused(folder, content, expected):
 @pytest.mark.parametrize(
     ("outcomes", "expected"),
     [
-        ("stay_id,outcome\ns1,death\n", "must have the column time or time_h or value"),
+        ("stay_id,outcome\ns1,death\n", "has the column time or time_h or value"),
         ("stay_id,outcome,value\ns1,,1\n", "outcome must be given, got an empty cell in outcomes.csv, line 2"),
         ("stay_id,outcome,value\nCanary,death,1\n", "stay_id must be a stay of the stays file"),
         ("stay_id,outcome,time\ns1,death,Canary\n", "line 2"),

@@ -208,6 +208,15 @@ def test_unknown_units_are_refused_all_at_once_with_their_first_lines(tmp_path):
         hourly(tmp_path, rows)
 
 
+def test_what_may_be_a_value_in_the_wrong_column_is_not_shown(tmp_path):
+    rows = f"s1,1,77.25,80,/min\ns1,1,2024-05-01T08:00:00Z,80,/min\ns1,1,{'a long sentence of a note ' * 3},80,/min\n"
+    with pytest.raises(
+        DataError, match=r"got a number, time or text \(line 2\), a number, time or text \(line 3\)"
+    ) as caught:
+        hourly(tmp_path, rows)
+    assert not any(cell in str(caught.value) for cell in ("77.25", "2024", "sentence"))
+
+
 def test_nothing_is_guessed_from_magnitude(tmp_path):
     cohort = hourly(tmp_path, "s1,1,fio2,0.4,%\ns1,2,fio2,0.4,1\ns1,3,temperature,98.6,Cel\n")
     assert cohort.stays.value.tolist() == [40.0]

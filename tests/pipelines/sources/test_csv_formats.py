@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.errors import DataError
 from pipelines.cohort import read_cohort, write_cohort
 from pipelines.sources.csv_files import read
 
@@ -202,3 +203,22 @@ def test_a_missing_code_holds_for_values_and_not_for_hours_in_text_and_parquet(t
     assert text.fingerprint == typed.fingerprint
     assert typed.stays.time_min.tolist() == [-60]
     assert text.report.rejected == typed.report.rejected == {"missing_code": 1}
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
+def test_every_kind_of_text_in_parquet_is_read(folder, fingerprint, kind):
+    table = pacsv.read_csv(folder / "observations.csv")
+    text = table.column("value").cast(pa.string())
+    value = text.dictionary_encode() if pa.types.is_dictionary(kind) else text.cast(kind)
+    pq.write_table(table.set_column(4, "value", value), folder / "observations.parquet")
+    (folder / "observations.csv").unlink()
+    assert read([folder]).fingerprint == fingerprint
+
+
+def test_lists_in_parquet_are_refused(folder):
+    table = pacsv.read_csv(folder / "observations.csv")
+    lists = pa.array([[1.0]] * len(table))
+    pq.write_table(table.set_column(4, "value", lists), folder / "observations.parquet")
+    (folder / "observations.csv").unlink()
+    with pytest.raises(DataError, match=r"value of observations\.parquet must hold plain cells, got lists"):
+        read([folder])
