@@ -179,7 +179,7 @@ def test_a_damaged_archive_is_refused(folder):
 
 def test_a_file_that_is_no_parquet_is_refused(folder):
     (folder / "observations.csv").rename(folder / "observations.parquet")
-    with pytest.raises(DataError, match="must be a Parquet file"):
+    with pytest.raises(DataError, match="must be a whole Parquet file"):
         read([folder])
 
 
