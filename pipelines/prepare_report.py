@@ -95,19 +95,19 @@ class PrepareReport:
         return list(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        yield f"stays                      {self.stays:>12,}"
-        yield f"patients                   {self.patients:>12,}"
-        yield f"observations               {self.observations:>12,}"
-        yield f"notes                      {self.notes:>12,}"
-        yield f"stays without observation  {self.stays_without_observation:>12,}"
-        yield f"stays without outcome      {self.stays_without_outcome:>12,}"
-        yield f"outcomes of unknown stays  {self.unknown_outcomes:>12,}"
-        yield f"outside_soft_limits (kept) {self.flagged:>12,}"
+        yield line("stays", f"{self.stays:,}")
+        yield line("patients", f"{self.patients:,}")
+        yield line("observations", f"{self.observations:,}")
+        yield line("notes", f"{self.notes:,}")
+        yield line("stays without observation", f"{self.stays_without_observation:,}")
+        yield line("stays without outcome", f"{self.stays_without_outcome:,}")
+        yield line("outcomes of unknown stays", f"{self.unknown_outcomes:,}")
+        yield line("outside_soft_limits (kept)", f"{self.flagged:,}")
         for reason, count in sorted(self.rejected.items()):
-            yield f"rejected: {reason:<16} {count:>12,}{self._where(reason)}"
+            yield line(f"rejected: {reason}", f"{count:,}{self._where(reason)}")
         for name, outcome in self.outcomes.items():
-            yield f"outcome {name}: {_describe(outcome)}"
-        yield f"time range                 {self.time_range_h[0]:.1f} h to {self.time_range_h[1]:.1f} h"
+            yield line(f"outcome {name}", _describe(outcome))
+        yield line("time range", f"{self.time_range_h[0]:.1f} h to {self.time_range_h[1]:.1f} h")
 
     def _where(self, reason: str) -> str:
         counts = {name: c[reason] for name, c in self.rejected_by_channel.items() if reason in c}
@@ -115,6 +115,11 @@ class PrepareReport:
         named = ", ".join(f"{name} {count:,}" for name, count in most[:5])
         more = f", {len(most) - 5} more" if len(most) > 5 else ""
         return f"  ({named}{more})" if named else ""
+
+
+def line(title: str, fact: str) -> str:
+    """One line of a report for people."""
+    return f"{title:<32}{fact}"
 
 
 def _describe(outcome: OutcomeSummary) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from models.record import to_plain
 from pipelines.prepare import Source, prepare
+from pipelines.prepare_report import line
 
 OPTIONS = {
     "observations": "observations file, where it is not in the folder (csv)",
@@ -44,11 +45,11 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         options={name: value for name in OPTIONS if (value := getattr(args, name)) is not None},
         progress=not args.quiet,
     )
-    say(f"source                     {cohort.source} ({cohort.licence})")
-    for line in cohort.report.lines():
-        say(line)
-    say(f"fingerprint                {cohort.fingerprint}")
-    say(f"cohort                     {args.out}")
+    say(line("source", f"{cohort.source} ({cohort.licence})"))
+    for fact in cohort.report.lines():
+        say(fact)
+    say(line("fingerprint", cohort.fingerprint))
+    say(line("cohort", str(args.out)))
     return {
         "cohort": str(args.out),
         "source": cohort.source,

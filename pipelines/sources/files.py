@@ -121,6 +121,8 @@ def _from_archive(path: Path, suffix: str, *, progress: bool) -> Iterator[TextFi
                     bar.to(raw.tell())
             if stream.last != bytes(_BLOCK):
                 raise EOFError
+            while stream.read(_BLOCK * _BLOCK):
+                pass  # the compressed stream's own end and checksum come behind the archive's
         except _DAMAGED as error:
             raise DataError(
                 f"{path} must be a whole tar archive (xz, gz, bz2 or plain), got a damaged one; fetch it again"
