@@ -126,15 +126,21 @@ class Publication:
                 self.log_epoch(row)
         self._log_results(trained)
         with reached(), quiet():
-            model_uri = self._log_model(trained)
+            model_uri, model_id = self._log_model(trained)
             name = self.config.name
             try:
                 self.client.create_registered_model(name, description=f"{DISCLAIMER_EN}\n\n{DISCLAIMER_JA}")
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
+            # Over HTTP a server takes the address of a logged model only beside the identifier of that model.
             created = self.client.create_model_version(
-                name, model_uri, run_id=self.run_id, tags=_version_tags(trained), description=_description(trained)
+                name,
+                model_uri,
+                run_id=self.run_id,
+                tags=_version_tags(trained),
+                description=_description(trained),
+                model_id=model_id,
             )
             set_alias(self.client, name, CHALLENGER, int(created.version))
         self.tag({"sequela.version": str(created.version), DIGEST_TAG: trained.digest})
@@ -174,8 +180,8 @@ class Publication:
             "stays": len(trained.scores),
         }
 
-    def _log_model(self, trained: TrainedRun) -> str:
-        """Logs the pyfunc as code and returns its address."""
+    def _log_model(self, trained: TrainedRun) -> tuple[str, str]:
+        """Logs the pyfunc as code and returns its address and identifier."""
         mlflow.start_run(run_id=self.run_id)
         try:
             info = mlflow.pyfunc.log_model(
@@ -189,7 +195,7 @@ class Publication:
             )
         finally:
             mlflow.end_run(status="RUNNING")
-        return str(info.model_uri)
+        return str(info.model_uri), str(info.model_id)
 
 
 def _version_tags(trained: TrainedRun) -> dict[str, str]:
