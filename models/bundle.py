@@ -15,6 +15,8 @@ from models.notes import NotesConfig
 from models.task import TaskSpec
 
 SCHEMA_VERSION = 1
+# What a decision threshold serves, by preference: the Event 1 of Challenge 2012, or the utility of Challenge 2019.
+DECISIONS = ("event1", "utility")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Bundle:
         network: shape of the network.
         notes: how notes are read, or None where the model reads none.
         calibration: the fitted calibration.
-        thresholds: decision thresholds by name, chosen on the calibration part.
+        thresholds: decision thresholds chosen on the calibration part, by `<output>/<what it serves>`.
         metrics: figures on the hold-out, with intervals.
         config: the resolved training configuration.
         cohort: fingerprint, source, licence and counts of the training cohort.
@@ -70,3 +72,8 @@ class Bundle:
             raise ArtifactError(
                 f"channels must declare every encoded channel, got none for {', '.join(missing)}; save the bundle again"
             )
+
+    def decision_threshold(self, output: str) -> float | None:
+        """The risk at and above which this output alerts: for the task's published score; None without one."""
+        chosen = (self.thresholds.get(f"{output}/{purpose}") for purpose in DECISIONS)
+        return next((threshold for threshold in chosen if threshold is not None), None)

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from models.bundle import Bundle
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import MINUTES_PER_HOUR, Scorer, Trajectories
 from models.stay import Floats
-from models.task import TargetKind, TaskSpec
+from models.task import TargetKind
 from service.errors import from_validation
 from service.intake import StayInput, read_stay
 from service.schema import ScoreRequest
@@ -125,16 +126,15 @@ class StayScoring:
             "disclaimer_ja": DISCLAIMER_JA,
         }
         hours = (scores.time_min / MINUTES_PER_HOUR).tolist() if request.trajectory else None
-        return _ANSWERS[task.kind](task, self.scorer.bundle.thresholds, scores.risk, hours, facts)
+        return _ANSWERS[task.kind](self.scorer.bundle, scores.risk, hours, facts)
 
 
-def _binary(
-    task: TaskSpec, thresholds: dict[str, float], risk: Floats, hours: list[float] | None, facts: dict[str, Any]
-) -> ScoreAnswer:
+def _binary(bundle: Bundle, risk: Floats, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
     final = risk[-1].tolist()
+    task = bundle.task
     horizons = task.horizons_h or (None,) * len(final)
     risks = [
-        Risk(outcome=name, horizon_h=horizon, risk=value, threshold=thresholds.get(name))
+        Risk(outcome=name, horizon_h=horizon, risk=value, threshold=bundle.decision_threshold(name))
         for name, horizon, value in zip(task.output_names, horizons, final, strict=True)
     ]
     points = None
@@ -143,13 +143,10 @@ def _binary(
     return BinaryAnswer(**facts, risk=final[0], risks=risks, trajectory=points)
 
 
-def _multiclass(
-    task: TaskSpec, thresholds: dict[str, float], risk: Floats, hours: list[float] | None, facts: dict[str, Any]
-) -> ScoreAnswer:
-    del thresholds
+def _multiclass(bundle: Bundle, risk: Floats, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
     classes = [
         ClassProbability(name=name, probability=value)
-        for name, value in zip(task.classes, risk[-1].tolist(), strict=True)
+        for name, value in zip(bundle.task.classes, risk[-1].tolist(), strict=True)
     ]
     points = None
     if hours is not None:
@@ -157,17 +154,14 @@ def _multiclass(
     return MulticlassAnswer(**facts, classes=classes, trajectory=points)
 
 
-def _regression(
-    task: TaskSpec, thresholds: dict[str, float], risk: Floats, hours: list[float] | None, facts: dict[str, Any]
-) -> ScoreAnswer:
-    del thresholds
+def _regression(bundle: Bundle, risk: Floats, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
     points = None
     if hours is not None:
         points = [NumberPoint(time_h=h, value=r) for h, r in zip(hours, risk[:, 0].tolist(), strict=True)]
-    return RegressionAnswer(**facts, value=float(risk[-1, 0]), unit=task.unit, trajectory=points)
+    return RegressionAnswer(**facts, value=float(risk[-1, 0]), unit=bundle.task.unit, trajectory=points)
 
 
-_Word = Callable[[TaskSpec, dict[str, float], Floats, list[float] | None, dict[str, Any]], ScoreAnswer]
+_Word = Callable[[Bundle, Floats, list[float] | None, dict[str, Any]], ScoreAnswer]
 _ANSWERS: dict[TargetKind, _Word] = {
     TargetKind.BINARY: _binary,
     TargetKind.MULTICLASS: _multiclass,

@@ -92,7 +92,7 @@ def _save(
         calibration=Calibration.identity(
             task.kind, task.outputs, mean=5.0 if regression else 0.0, scale=2.0 if regression else 1.0
         ),
-        thresholds={task.output_names[0]: 0.3},
+        thresholds={f"{task.output_names[0]}/event1": 0.3},
         metrics={"auroc": {"value": 0.85, "low": 0.82, "high": 0.88}},
         cohort={"source": "simulated", "licence": "none needed"},
         created="2026-01-01T00:00:00Z",
