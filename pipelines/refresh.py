@@ -11,7 +11,7 @@ from pathlib import Path
 
 from models.errors import DataError, SequelaError
 from pipelines.cohort import Cohort, read_cohort
-from pipelines.prepare import prepare
+from pipelines.prepare import Source, prepare
 from pipelines.retrain_config import RetrainConfig
 
 
@@ -37,7 +37,9 @@ def source_fingerprint(retrain: RetrainConfig) -> str:
     digest = hashlib.sha256()
     facts = {"release": importlib.metadata.version("sequela"), "source": retrain.source, "options": retrain.options}
     digest.update(json.dumps(facts, sort_keys=True).encode())
-    for given in (*retrain.paths, retrain.outcomes, retrain.mapping):
+    # The source csv takes further files as options; the synthetic one's are numbers, which the facts hold.
+    further = retrain.options.values() if retrain.source == Source.CSV else ()
+    for given in (*retrain.paths, retrain.outcomes, retrain.mapping, *further):
         digest.update(b"\0input\0")
         if given:
             for name, file in _files(Path(given)):
