@@ -16,6 +16,7 @@ import pyarrow.csv as pa_csv
 
 from models.errors import DataError
 from models.stay import Ints
+from pipelines.sources.ahead import one_ahead
 from pipelines.sources.files import TextFile
 
 _BATCH_BYTES = 8 * 2**20
@@ -102,15 +103,21 @@ def read_rows(files: Iterable[TextFile], formats: Sequence[Format]) -> Iterator[
     Raises:
         DataError: if a file has another header or a line that does not parse; it names file and line.
     """
+    for batch, known in one_ahead(_batches(files, formats)):
+        yield _parse(batch, known)
+
+
+def _batches(files: Iterable[TextFile], formats: Sequence[Format]) -> Iterator[tuple[list[TextFile], Format]]:
+    """Files of one format together, some megabytes at a time."""
     batch: dict[int, list[TextFile]] = {}
     size = 0
     for file in files:
         batch.setdefault(_format_of(file, formats), []).append(file)
         size += len(file.data)
         if size >= _BATCH_BYTES:
-            yield from (_parse(group, formats[i]) for i, group in batch.items())
+            yield from ((group, formats[i]) for i, group in batch.items())
             batch, size = {}, 0
-    yield from (_parse(group, formats[i]) for i, group in batch.items())
+    yield from ((group, formats[i]) for i, group in batch.items())
 
 
 def _format_of(file: TextFile, formats: Sequence[Format]) -> int:
