@@ -163,22 +163,12 @@ class Publication:
         self.log_json("history.json", {"epochs": trained.history})
         self.log_json("versions.json", bundle.versions)
         self.log_json("cohort.json", bundle.cohort)
-        self.log_json(HOLDOUT_FILE, self._holdout(trained))
+        self.log_json(HOLDOUT_FILE, _holdout(self.cohorts, trained))
         with reached(), quiet():
             self.client.log_text(self.run_id, card_markdown(bundle), "model_card.md")
             self.client.log_dict(self.run_id, card_facts(bundle), "model_card.json")
             for plot in trained.plots:
                 self.client.log_artifact(self.run_id, str(plot), "plots")
-
-    def _holdout(self, trained: TrainedRun) -> dict[str, Any]:
-        """Where a later promotion finds the same stays; no identifier of a stay or patient is in it."""
-        return {
-            "cohorts": [str(path.resolve()) for path in self.cohorts],
-            "fingerprint": trained.bundle.cohort["fingerprint"],
-            "split": to_plain(self.config.split),
-            "part": "test",
-            "stays": len(trained.scores),
-        }
 
     def _log_model(self, trained: TrainedRun) -> tuple[str, str]:
         """Logs the pyfunc as code and returns its address and identifier."""
@@ -196,6 +186,17 @@ class Publication:
         finally:
             mlflow.end_run(status="RUNNING")
         return str(info.model_uri), str(info.model_id)
+
+
+def _holdout(cohorts: Sequence[Path], trained: TrainedRun) -> dict[str, Any]:
+    """Where a later promotion finds the same stays; no identifier of a stay or patient is in it."""
+    return {
+        "cohorts": [str(path.resolve()) for path in cohorts],
+        "fingerprint": trained.bundle.cohort["fingerprint"],
+        "split": trained.bundle.config["split"],
+        "part": "test",
+        "stays": len(trained.scores),
+    }
 
 
 def _version_tags(trained: TrainedRun) -> dict[str, str]:
