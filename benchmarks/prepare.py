@@ -45,9 +45,9 @@ def main() -> None:
         for repeat in range(args.repeats):
             runs["pandas_loop"].append(measured(loop))
             runs["sequela_prepare"].append(measured([*prepare, "--out", f"{folder}/{repeat}"]))
-    figures = {
-        name: dict(zip(("wall_s", "cpu_s", "peak_mib"), map(min, zip(*r, strict=True)))) for name, r in runs.items()
-    }
+    names = ("wall_s", "cpu_s", "peak_mib")
+    best = {name: map(min, zip(*rows, strict=True)) for name, rows in runs.items()}
+    figures = {name: dict(zip(names, values, strict=True)) for name, values in best.items()}
     ratio = {key: figures["sequela_prepare"][key] / figures["pandas_loop"][key] for key in ("wall_s", "cpu_s")}
     print(json.dumps({"machine": machine(), "archive": args.archive.name, **figures, "ratio": ratio}, indent=1))
 

@@ -137,15 +137,13 @@ def build_stays(
     static_names: Sequence[str],
     notes: NoteColumns | None = None,
 ) -> tuple[Stays, Counter[Rejection]]:
-    """Sorts rows into stays; drops those after a stay's end and exact duplicates, and counts them.
-
-    Rows and notes may come in any order: equal facts give equal stays.
+    """Sorts rows and notes of any order into stays; drops late ones and exact duplicates, and counts them.
 
     Args:
-        stay_id: n unique identifiers.
+        stay_id: n unique identifiers, which `columns.stay` and `notes.stay` index.
         end_min: (n,) last minute of each stay.
-        columns: observations; `columns.stay` indexes `stay_id`.
-        channels: names that `columns.channel` indexes.
+        columns: observations.
+        channels: names, which `columns.channel` indexes.
         static: (n, s), NaN where missing.
         static_names: s names.
         notes: notes, if there are any.
@@ -153,14 +151,10 @@ def build_stays(
     Raises:
         DataError: if identifiers repeat, an index points nowhere or a value is not finite.
     """
-    if len(set(stay_id)) != len(stay_id):
-        raise DataError("stay_id must be unique, got one twice; give every stay once")
+    _check_columns(columns, stay_id=stay_id, channels=len(channels))
     end = np.asarray(end_min, dtype=np.int64)
-    _check_columns(columns, stays=len(stay_id), channels=len(channels))
     rejected: Counter[Rejection] = Counter()
     kept, offsets = _sorted_rows(columns, end, rejected)
-    note_order, note_offsets = _sorted_notes(notes or NoteColumns(), end, rejected)
-    notes = notes or NoteColumns()
     stays = Stays(
         stay_id=tuple(stay_id),
         end_min=end,
@@ -171,19 +165,17 @@ def build_stays(
         channels=tuple(channels),
         static=np.asarray(static, dtype=np.float64),
         static_names=tuple(static_names),
-        note_offsets=note_offsets,
-        note_time_min=np.array([notes.time_min[i] for i in note_order], dtype=np.int64),
-        note_kind=tuple(notes.kind[i] for i in note_order),
-        note_text=tuple(notes.text[i] for i in note_order),
     )
-    return stays, +rejected
+    return _with_notes(stays, notes or NoteColumns(), rejected), +rejected
 
 
-def _check_columns(columns: Columns, *, stays: int, channels: int) -> None:
+def _check_columns(columns: Columns, *, stay_id: Sequence[str], channels: int) -> None:
+    if len(set(stay_id)) != len(stay_id):
+        raise DataError("stay_id must be unique, got one twice; give every stay once")
     lengths = {len(columns.stay), len(columns.time_min), len(columns.channel), len(columns.value)}
     if len(lengths) > 1:
         raise DataError(f"columns must be of one length, got lengths {sorted(lengths)}; give columns that fit")
-    for name, index, count in (("stay", columns.stay, stays), ("channel", columns.channel, channels)):
+    for name, index, count in (("stay", columns.stay, len(stay_id)), ("channel", columns.channel, channels)):
         if len(index) and (index.min() < 0 or index.max() >= count):
             raise DataError(f"{name} must index {count} entries, got an index beyond them; give indices from 0")
     if not np.isfinite(columns.value).all():
@@ -243,6 +235,18 @@ def _packed_key(columns: Columns) -> Ints | None:
     if (int(columns.stay.max()) + 1) * times * channels >= 2**63:
         return None
     return (columns.stay.astype(np.int64) * times + (columns.time_min - first)) * channels + columns.channel
+
+
+def _with_notes(stays: Stays, notes: NoteColumns, rejected: Counter[Rejection]) -> Stays:
+    """The stays with their notes, sorted by (stay, time, kind, text)."""
+    order, offsets = _sorted_notes(notes, stays.end_min, rejected)
+    return replace(
+        stays,
+        note_offsets=offsets,
+        note_time_min=np.array([notes.time_min[i] for i in order], dtype=np.int64),
+        note_kind=tuple(notes.kind[i] for i in order),
+        note_text=tuple(notes.text[i] for i in order),
+    )
 
 
 def _sorted_notes(notes: NoteColumns, end: Ints, rejected: Counter[Rejection]) -> tuple[list[int], Ints]:
