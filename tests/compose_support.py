@@ -104,12 +104,18 @@ class LocalService:
         return self.folder.parent / f"{self.name}.log"
 
     @property
+    def temporary(self) -> Path:
+        """Stands for the container's `/tmp`, the home of its user."""
+        return self.folder.parent / f"{self.name}-tmp"
+
+    @property
     def environment(self) -> dict[str, str]:
         """The container's variables and nothing of this process's but what an image has."""
         own = {key: self.substitution.apply(str(value)) for key, value in self.service["environment"].items()}
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        image = {"PATH": programs, "HOME": str(self.folder), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        return {**image, "MPLCONFIGDIR": str(self.folder / "matplotlib"), "GIT_PYTHON_REFRESH": "quiet", **own}
+        temporary = str(self.temporary)
+        image = {"PATH": programs, "HOME": temporary, "TMPDIR": temporary, "MPLCONFIGDIR": f"{temporary}/matplotlib"}
+        return {**image, "PYTHONUNBUFFERED": "1", "GIT_PYTHON_REFRESH": "quiet", "OMP_NUM_THREADS": "1", **own}
 
     @property
     def command(self) -> list[str]:
@@ -119,6 +125,7 @@ class LocalService:
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
         """The process within the block; it and all that it started are gone after it."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.temporary.mkdir(exist_ok=True)
         with self.log.open("ab") as output:
             process = subprocess.Popen(
                 self.command,
@@ -133,6 +140,12 @@ class LocalService:
             yield process
         finally:
             end_tree(process)
+
+    def written_outside_volumes(self) -> set[str]:
+        """Files in the working directory that no volume would have taken; a read-only container refuses them."""
+        targets = [Path(self.substitution.apply(v["target"])) for v in self.service.get("volumes", [])]
+        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        return {str(path) for path in files if not any(path.is_relative_to(target) for target in targets)}
 
     def healthy(self) -> bool:
         """Runs the file's own health check once."""

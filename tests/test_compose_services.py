@@ -62,7 +62,8 @@ class Stack:
     Args:
         mlflow_url, api_url: where they listen.
         artifacts: folder that stands for MLflow's volume.
-        mlflow, api: the services, and their processes.
+        services: all of them.
+        mlflow, api: processes.
         scheduler_log: what the scheduler wrote until it was told to end.
         scheduler_status: its exit status.
     """
@@ -70,9 +71,9 @@ class Stack:
     mlflow_url: str
     api_url: str
     artifacts: Path
+    services: dict[str, LocalService]
     mlflow: subprocess.Popen[bytes]
-    api: LocalService
-    api_process: subprocess.Popen[bytes]
+    api: subprocess.Popen[bytes]
     scheduler_log: str
     scheduler_status: int
 
@@ -121,20 +122,21 @@ def stack(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             root / name,
         )
 
+    every = {name: local(name) for name in ("mlflow", "scheduler", "api")}
     with ExitStack() as running:
-        mlflow = local("mlflow")
+        mlflow = every["mlflow"]
         mlflow_process = running.enter_context(mlflow.running())
         mlflow.wait_until_healthy(mlflow_process, seconds=120)
-        log, status = _train_by_the_clock(local("scheduler"))
-        api = local("api")
+        log, status = _train_by_the_clock(every["scheduler"])
+        api = every["api"]
         api_process = running.enter_context(api.running())
         api.wait_until_healthy(api_process, seconds=120)
         yield Stack(
             f"http://127.0.0.1:{mlflow_port}",
             f"http://127.0.0.1:{api_port}",
             root / "artifacts",
+            every,
             mlflow_process,
-            api,
             api_process,
             log,
             status,
@@ -202,13 +204,21 @@ def test_the_api_goes_on_and_starts_again_without_mlflow(stack: Stack) -> None:
     end_tree(stack.mlflow)
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{stack.mlflow_url}/health")
-    assert stack.api.healthy()
-    assert end_tree(stack.api_process) == 0
-    with stack.api.running() as again:
-        stack.api.wait_until_healthy(again, seconds=120)
+    api = stack.services["api"]
+    assert api.healthy()
+    assert end_tree(stack.api) == 0
+    with api.running() as again:
+        api.wait_until_healthy(again, seconds=120)
         answer = httpx.post(f"{stack.api_url}/v1/score", json=request_body(simulate(stays=1, seed=3), 0), timeout=30)
     assert answer.status_code == 200
     assert answer.json()["model"]["version"] == "1"
+
+
+def test_no_service_writes_outside_its_volumes(stack: Stack) -> None:
+    assert {
+        name: found for name, service in stack.services.items() if (found := service.written_outside_volumes())
+    } == {}
+    assert list((stack.services["scheduler"].folder / "cohorts").iterdir()) != []
 
 
 def test_ending_a_process_ends_its_children_too_even_in_sessions_of_their_own() -> None:
