@@ -33,7 +33,8 @@ class Calibration:
     """Slope and intercept of every output over the time since admission.
 
     With s the logarithm of (1 + hours), scaled to [-1, 1] over the fitted range and held constant outside it,
-    and P the Legendre polynomials: `logit' = logit * exp(sum log_slope * P(s)) + sum intercept * P(s)`.
+    and B its basis (1, and Legendre polynomials less 1, so that the first coefficient is the level at the end):
+    `logit' = logit * exp(sum log_slope * B(s)) + sum intercept * B(s)`.
     A binary risk is the logistic function of it, a multiclass risk the softmax over classes, a predicted
     number `mean + scale * logit'`.
 
@@ -109,7 +110,7 @@ class Calibration:
             kind: what the outputs are.
             scope: whether a label is the stay's or the step's own.
             method: what to fit.
-            strength: of the prior; 0 fits freely.
+            strength: of the prior that holds the slope near 1 at the end; 0 fits everything freely.
             mean: of the regression target that the network was trained to standardise.
             scale: likewise, its standard deviation.
 

@@ -12,11 +12,13 @@ from models.errors import DataError
 from models.stay import Floats, Ints
 from models.task import LabelScope, TargetKind
 
-# Legendre polynomials of the scaled time: constant, line, parabola, cubic.
+# Level at the end of the fitted range, and three polynomials of the time that are zero there.
 TERMS = 4
-# Prior standard deviations of the terms, in logits (intercept) and in the slope's logarithm. Those of the terms
-# that follow the time are wide on purpose: a stay's steps are compared with one another, which shows a drift far
-# better than it shows the level, and a drift that is shrunk away bends the risks at both ends of the stay.
+# Prior standard deviations of the terms, in logits (intercept) and in the slope's logarithm. The first is the level
+# at the end of the stay, where a network that was stopped in time is nearly calibrated: `strength` holds it there
+# the more firmly, the fewer events speak. The terms that follow the time are wide on purpose: a stay's steps are
+# compared with one another, which shows a drift far better than it shows the level, and a drift that is shrunk
+# away bends the risks at both ends of the stay.
 INTERCEPT_SPREAD = (2.0, 2.0, 2.0, 2.0)
 LOG_SLOPE_SPREAD = (0.75, 1.0, 1.0, 1.0)
 # Times that fewer than this share of the weight lies beyond are held at the range's edge: too few stays last as long.
@@ -97,7 +99,8 @@ def fit_outputs(
     # A multiclass intercept does not follow the time: classes times terms would be more than the events bear.
     terms = 1 if kind is TargetKind.MULTICLASS else TERMS
     intercept = np.tile(1.0 / np.square(INTERCEPT_SPREAD[:terms]), classes) * (1.0 if shift else np.inf)
-    precision = np.concatenate([1.0 / np.square(LOG_SLOPE_SPREAD), intercept]) * max(strength, _WEAKEST)
+    slope = np.array([strength, *[min(strength, 1.0)] * (TERMS - 1)]) / np.square(LOG_SLOPE_SPREAD)
+    precision = np.maximum(np.concatenate([slope, intercept * min(strength, 1.0)]), _WEAKEST)
     theta = sample.solve(precision)
     rows = np.pad(theta[TERMS:].reshape(classes, terms), ((0, 0), (0, TERMS - terms)))
     return tuple(map(float, theta[:TERMS])), tuple(tuple(map(float, row)) for row in rows)
@@ -167,11 +170,13 @@ class _Sample:
 
 
 def basis_of_time(log1p_h: Floats, span: tuple[float, float]) -> Floats:
-    """(steps, TERMS) Legendre polynomials of the time scaled to [-1, 1]; times outside are held at the edge."""
+    """(steps, TERMS) 1, and Legendre polynomials less 1 of the time scaled to [-1, 1]; held at the edges beyond."""
     width = span[1] - span[0]
-    scaled = np.zeros_like(log1p_h) if width <= 0 else np.clip(2.0 * (log1p_h - span[0]) / width - 1.0, -1.0, 1.0)
+    scaled = np.ones_like(log1p_h) if width <= 0 else np.clip(2.0 * (log1p_h - span[0]) / width - 1.0, -1.0, 1.0)
     square = np.square(scaled)
-    return np.stack([np.ones_like(scaled), scaled, 1.5 * square - 0.5, (2.5 * square - 1.5) * scaled], axis=1)
+    return np.stack(
+        [np.ones_like(scaled), scaled - 1.0, 1.5 * square - 1.5, (2.5 * square - 1.5) * scaled - 1.0], axis=1
+    )
 
 
 def probability(value: Floats, kind: TargetKind) -> Floats:

@@ -28,7 +28,8 @@ class CalibrationConfig:
 
     Args:
         method: what is fitted on the calibration part.
-        strength: of the prior that holds slope and intercept near the identity; 0 fits freely.
+        strength: of the prior that holds the slope near 1 at the end of the stay; more for fewer events,
+            0 fits everything freely.
     """
 
     method: CalibrationMethod = CalibrationMethod.PLATT
