@@ -61,7 +61,7 @@ class TapeModule(pl.LightningModule):
         self._carry: State | None = None
         self._restored: dict[str, Any] | None = None
         self._sums = torch.zeros(4, dtype=torch.float64)
-        self._steps_now = False
+        self.steps_now = False
 
     @property
     def best_network(self) -> RecurrentNetwork:
@@ -100,7 +100,7 @@ class TapeModule(pl.LightningModule):
         if self._restored is not None:
             _set_random_state(self._restored["random"])
             self._restored = None
-        self._steps_now = batch.normaliser > 0
+        self.steps_now = batch.normaliser > 0
         rate = self.learning_rate * self.rate_share(batch_idx)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
@@ -137,7 +137,7 @@ class TapeModule(pl.LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """One step; none where no step of these batches is supervised, so nothing decays or gathers momentum."""
-        if not self._steps_now:
+        if not self.steps_now:
             if optimizer_closure is not None:
                 optimizer_closure()
             return

@@ -30,6 +30,8 @@ from pipelines.training_config import Reduction
 # stays a tape. Larger pools pad less; smaller ones mix more.
 _POOL = 8
 _UNITS_AT_ONCE = 4096
+# Orders that are tried for an epoch before it takes the tightest one.
+_ATTEMPTS = 16
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Tapes:
         encoded: the training stays.
         targets: of their time steps.
         rows: tapes over all ranks.
-        truncation_length: most time steps of a chunk. A longer stay is cut into chunks of nearly equal length.
+        truncation_length: time steps of a chunk; the last chunk of a stay may be shorter.
         seed: of the order of the stays.
         rank: this process.
         world: number of processes.
@@ -111,7 +113,8 @@ class Tapes:
         self._mine = slice(rank * rows // world, (rank + 1) * rows // world)
         self._accumulate = accumulate
         self._units = _cut_units(encoded, targets, truncation_length, reduction)
-        self._length = _bound(self._units, rows)
+        # Epochs must be of one length: that of the first order, if the tightest order fits into it.
+        self._length = max(self._place(self._tightest())[1], self._place(self._order(0, 0))[1])
         self._epoch = 0
         self._position = 0
 
@@ -158,23 +161,38 @@ class Tapes:
 
     def _schedule(self, epoch: int) -> Ints:
         """(batches, rows) which unit stands where; -1 = nothing."""
-        number = np.diff(self._units.offsets)
-        order = self._order(epoch)
-        table = np.full((self._length, self._rows), -1, dtype=np.int64)
-        ends = [(0, row) for row in range(self._rows)]
-        for stay in order:
-            end, row = heapq.heappop(ends)
-            after = end + int(number[stay])
-            table[end:after, row] = np.arange(self._units.offsets[stay], self._units.offsets[stay + 1])
-            heapq.heappush(ends, (after, row))
-        return table
+        orders = (self._order(epoch, attempt) for attempt in range(_ATTEMPTS))
+        placed = (self._place(order) for order in orders)
+        place = next((cells for cells, length in placed if length <= self._length), None)
+        cells = self._place(self._tightest())[0] if place is None else place
+        table = np.full(self._length * self._rows, -1, dtype=np.int64)
+        table[cells] = np.arange(len(cells))
+        return table.reshape(self._length, self._rows)
 
-    def _order(self, epoch: int) -> Ints:
+    def _place(self, order: Ints) -> tuple[Ints, int]:
+        """Cell of every unit in the table, and the batches needed, if each stay goes to the tape that ends first."""
+        offsets = self._units.offsets
+        number = np.diff(offsets)
+        ends = [(0, row) for row in range(self._rows)]
+        start, row_of = np.zeros(len(order), dtype=np.int64), np.zeros(len(order), dtype=np.int64)
+        for stay, chunks in zip(order.tolist(), number[order].tolist(), strict=True):
+            end, row = ends[0]
+            start[stay], row_of[stay] = end, row
+            heapq.heapreplace(ends, (end + chunks, row))
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], number)
+        cells = (np.repeat(start, number) + within) * self._rows + np.repeat(row_of, number)
+        return cells, int((start + number).max())
+
+    def _tightest(self) -> Ints:
+        """Longest stays first. Source: Graham 1969, Bounds on Multiprocessing Timing Anomalies."""
+        return np.argsort(-np.diff(self._units.offsets), kind="stable")
+
+    def _order(self, epoch: int, attempt: int) -> Ints:
         """Stays shuffled, sorted by length within pools, and the groups of a pool shuffled again."""
         stays = np.arange(len(self._encoded))
         if not self._shuffle:
             return stays
-        random = np.random.default_rng((self._seed, epoch))
+        random = np.random.default_rng((self._seed, epoch, attempt))
         order = random.permutation(stays)
         pool = np.arange(len(order)) // (_POOL * self._rows)
         order = order[np.lexsort((self._encoded.lengths[order], pool))]
@@ -183,14 +201,14 @@ class Tapes:
 
 
 def _cut_units(encoded: Encoded, targets: StepTargets, truncation_length: int, reduction: Reduction) -> _Units:
-    """Cuts every stay into as few chunks as possible, of lengths that differ by at most one."""
+    """Cuts every stay into full chunks and a rest at its end: no row may be padded before its stay ends."""
     lengths = encoded.lengths
     number = -(-lengths // truncation_length)
     offsets = np.concatenate([[0], np.cumsum(number)]).astype(np.int64)
     stay = np.repeat(np.arange(len(lengths)), number)
     place = np.arange(offsets[-1]) - offsets[stay]
-    start = place * lengths[stay] // number[stay]
-    count = (place + 1) * lengths[stay] // number[stay] - start
+    start = place * truncation_length
+    count = np.minimum(lengths[stay] - start, truncation_length)
     first = encoded.step_offsets[stay] + start
     amount = _amounts(targets, first, count, reduction)
     return _Units(first, count, place == 0, amount, offsets)
@@ -205,13 +223,3 @@ def _amounts(targets: StepTargets, first: Ints, count: Ints, reduction: Reductio
         weight = np.asarray(targets.weight[start:stop]).sum(axis=1, dtype=np.float64)
         amount[block] = np.add.reduceat(weight, first[block] - start)
     return amount if reduction is Reduction.MEAN else (amount > 0).astype(np.float64)
-
-
-def _bound(units: _Units, rows: int) -> int:
-    """Batches within which every order of the stays fits, each going to the tape that ends first.
-
-    Source: Graham 1969, Bounds on Multiprocessing Timing Anomalies (list scheduling).
-    """
-    number = np.diff(units.offsets)
-    total, longest = int(number.sum()), int(number.max())
-    return (total - longest) // rows + longest
