@@ -19,7 +19,7 @@ from pipelines.baselines import BaselinesConfig
 from pipelines.evaluate import EvaluationConfig
 from pipelines.retrain_config import RetrainConfig
 from pipelines.split import SplitConfig
-from pipelines.training_config import TrainingConfig
+from pipelines.training_config import Monitor, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,13 @@ class CalibrationConfig:
         method: what is fitted on the calibration part.
         strength: of the prior that holds the slope near 1 at the end of the stay; more for fewer events,
             0 fits everything freely.
+        include_validation: calibrate on the validation part too; only where it decided nothing
+            (training.monitor = "last_epoch").
     """
 
     method: CalibrationMethod = CalibrationMethod.PLATT
     strength: float = 1.0
+    include_validation: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a negative strength."""
@@ -70,6 +73,11 @@ class RunConfig:
         """Refuses a name that MLflow or a file system would not take."""
         if not self.name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"name must be letters, digits, - and _, got {self.name!r}; rename the model")
+        if self.calibration.include_validation and self.training.monitor is not Monitor.LAST:
+            raise ConfigError(
+                f"calibration.include_validation must go with training.monitor 'last_epoch', got "
+                f"'{self.training.monitor}'; a part that chose the epoch is not fit to calibrate on"
+            )
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

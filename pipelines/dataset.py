@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 
 from models.encoded import Encoded
 from models.encoding import Encoding
@@ -64,6 +65,8 @@ def build_dataset(cohort: Cohort, config: RunConfig, *, say: Callable[[str], Non
     """
     outcomes = outcomes_of(cohort, config.task.outcome)
     indices = split_patients(cohort.patient_id, config.split)
+    if config.calibration.include_validation:
+        indices[Part.CALIBRATION] = np.concatenate([indices[Part.VALIDATION], indices[Part.CALIBRATION]])
     train = cohort.stays.select(indices[Part.TRAIN])
     encoding = Encoding.fit(train, config.encoding, statics=cohort.statics)
     tokenizer = _train_tokenizer(train, [cohort.patient_id[i] for i in indices[Part.TRAIN]], config)

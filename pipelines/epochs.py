@@ -203,7 +203,10 @@ class Epochs(pl.Callback):
 
 
 def best_row(history: list[dict[str, float]], monitor: Monitor) -> int | None:
-    """The first best epoch; None while no figure is finite."""
+    """The first best epoch, or the last where that is asked for; None while no figure is finite."""
+    if monitor is Monitor.LAST:
+        sound = [i for i, row in enumerate(history) if math.isfinite(row[str(Monitor.LOSS)])]
+        return sound[-1] if sound else None
     sign = 1.0 if monitor is Monitor.LOSS else -1.0
     figures = [sign * row[str(monitor)] for row in history]
     finite = [i for i, value in enumerate(figures) if math.isfinite(value)]

@@ -48,6 +48,7 @@ class Monitor(StrEnum):
     LOSS = "validation_loss"
     AUROC = "auroc"
     AUPRC = "auprc"
+    LAST = "last_epoch"
 
 
 class Precision(StrEnum):
@@ -78,7 +79,8 @@ class TrainingConfig:
         regression_loss: of a regression target.
         target_replication: for a label a stay, the weight its steps before the last share.
         positive_weight: factor of the loss of positive labels (binary targets).
-        monitor: what decides the best epoch.
+        monitor: what decides the best epoch; `last_epoch` keeps the last, whatever the validation part says: the
+            right choice where that part holds few events and would pick an epoch by chance.
         patience: epochs without improvement before training stops; 0 = never stops early.
         precision: number format.
         accelerator: `auto`, `cpu` or `gpu`.
@@ -128,6 +130,12 @@ class TrainingConfig:
         self._require(0 <= self.target_replication <= 1, "target_replication", "from 0 to 1", "give a fraction")
         self._require(self.accelerator in ("auto", "cpu", "gpu"), "accelerator", "auto, cpu or gpu", "choose one")
         self._require(self.rows % self.devices == 0, "rows", "a multiple of devices", "every device needs its rows")
+        self._require(
+            self.patience == 0 or self.monitor is not Monitor.LAST,
+            "patience",
+            "0 with last_epoch",
+            "choose one of them",
+        )
         self._require(
             not self.nesterov or (self.optimizer is Optimizer.SGD and self.momentum > 0),
             "nesterov",

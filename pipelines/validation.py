@@ -12,14 +12,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from models.encoded import Encoded
 from models.errors import DataError
-from models.forward import score_logits
+from models.forward import release_pages, score_chunks
 from models.network import RecurrentNetwork
+from models.stay import Ints
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines.labels import StepTargets
 from pipelines.objective import Objective
 from pipelines.training_config import Monitor, RegressionLoss
-
-_STEPS_AT_ONCE = 65536
 
 
 def validate(
@@ -40,25 +39,45 @@ def validate(
     Raises:
         DataError: if nothing is supervised, or discrimination is asked for where one class alone occurs.
     """
-    logits = score_logits(network, encoded, truncation_length=truncation_length)
-    figures = {str(Monitor.LOSS): _loss(logits, targets, objective)}
-    if monitor is not Monitor.LOSS:
-        figures[str(monitor)] = _discrimination(logits, encoded, targets, task, monitor)
-    return figures
+    figures = _Figures(objective)
+    discriminates = monitor in (Monitor.AUROC, Monitor.AUPRC)
+    kept = None if not discriminates else np.zeros((len(encoded.time_min), task.outputs), dtype=np.float32)
+    for step, logits in score_chunks(network, encoded, truncation_length=truncation_length):
+        figures.add(logits, targets, step)
+        if kept is not None:
+            kept[step] = logits
+    found = {str(Monitor.LOSS): figures.loss()}
+    if kept is not None:
+        found[str(monitor)] = _discrimination(kept, encoded, targets, task, monitor)
+    return found
 
 
-def _loss(logits: NDArray[Any], targets: StepTargets, objective: Objective) -> float:
-    total, amount = 0.0, 0.0
-    for begin in range(0, len(logits), _STEPS_AT_ONCE):
-        part = slice(begin, begin + _STEPS_AT_ONCE)
-        losses = objective.each(torch.from_numpy(logits[part]), torch.from_numpy(np.array(targets.value[part])))
-        weight = np.asarray(targets.weight[part], dtype=np.float64)
-        total += float(np.where(weight > 0, losses.numpy() * weight, 0.0).sum())
-        amount += float(weight.sum())
-    if amount == 0:
-        raise DataError("targets must supervise at least one step of the validation stays, got none; give them labels")
-    root = objective.kind is TargetKind.REGRESSION and objective.regression_loss is RegressionLoss.RMSE
-    return math.sqrt(total / amount) if root else total / amount
+class _Figures:
+    """Running sums of the loss, so that memory does not grow with the stays."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.total = self.amount = 0.0
+
+    def add(self, logits: NDArray[Any], targets: StepTargets, step: Ints) -> None:
+        """Adds the time steps `step`."""
+        weight = np.asarray(targets.weight[step], dtype=np.float64)
+        losses = self.objective.each(torch.from_numpy(logits), torch.from_numpy(np.asarray(targets.value[step])))
+        self.total += float(np.where(weight > 0, losses.numpy() * weight, 0.0).sum())
+        self.amount += float(weight.sum())
+        release_pages(targets.value)
+        release_pages(targets.weight)
+
+    def loss(self) -> float:
+        """Loss over the supervised weight."""
+        if self.amount == 0:
+            raise DataError(
+                "targets must supervise at least one step of the validation stays, got none; give them labels"
+            )
+        mean = self.total / self.amount
+        objective = self.objective
+        root = objective.kind is TargetKind.REGRESSION and objective.regression_loss is RegressionLoss.RMSE
+        return math.sqrt(mean) if root else mean
 
 
 def _discrimination(
