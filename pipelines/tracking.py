@@ -90,7 +90,8 @@ def open_experiment(client: MlflowClient, settings: Settings) -> str:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(client.create_experiment(settings.experiment, artifact_location=_artifact_root(settings)))
+            root = _artifact_root(settings)
+            return str(client.create_experiment(settings.experiment, artifact_location=root, tags=DASHBOARD_TAGS))
         except MlflowException:
             # Another process may have created it since.
             found = client.get_experiment_by_name(settings.experiment)
