@@ -48,6 +48,9 @@ __all__ = [
     "reached",
 ]
 
+# Without it the dashboard takes an experiment that has no runs yet for one of language models, and shows traces.
+DASHBOARD_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
 
 class TrackingError(SequelaError):
     """Raised when MLflow cannot be reached or refuses what it is asked."""
