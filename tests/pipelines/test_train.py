@@ -1,0 +1,88 @@
+"""A training run fits on the training part alone, reports every part's figures and saves a verified artifact."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.artifact import load_artifact
+from models.encoding import Encoding
+from models.errors import DataError
+from models.notes import NoteTokenizer
+from pipelines.dataset import build_dataset
+from pipelines.score_cohort import labelled_scores, score_table
+from pipelines.split import Part, split_patients
+from pipelines.train import train
+
+
+def silent(_: str) -> None:
+    """Says nothing."""
+
+
+def test_changed_stays_of_other_parts_leave_everything_fitted_unchanged(line):
+    cohort, config = line.cohort, line.config
+    before = build_dataset(cohort, config, say=silent)
+    train_rows = np.isin(cohort.stays.stay_of_row(), split_patients(cohort.patient_id, config.split)[Part.TRAIN])
+    train_notes = np.isin(cohort.stays.stay_of_note(), split_patients(cohort.patient_id, config.split)[Part.TRAIN])
+    changed = replace(
+        cohort,
+        stays=replace(
+            cohort.stays,
+            value=np.where(train_rows, cohort.stays.value, cohort.stays.value + 5.0),
+            note_text=tuple(
+                text if keep else "zzyzx zzyzx" for text, keep in zip(cohort.stays.note_text, train_notes, strict=True)
+            ),
+        ),
+    )
+    after = build_dataset(changed, config, say=silent)
+    assert after.encoding == before.encoding
+    assert after.tokenizer.to_json() == before.tokenizer.to_json()
+    assert not np.array_equal(after.parts[Part.TEST].encoded.features, before.parts[Part.TEST].encoded.features)
+
+
+def test_encoding_and_tokenizer_are_those_of_the_training_part_alone(line):
+    data = build_dataset(line.cohort, line.config, say=silent)
+    index = split_patients(line.cohort.patient_id, line.config.split)[Part.TRAIN]
+    stays = line.cohort.stays.select(index)
+    patients = [line.cohort.patient_id[index[i]] for i in stays.stay_of_note()]
+    assert data.encoding == Encoding.fit(stays, line.config.encoding, statics=line.cohort.statics)
+    expected = NoteTokenizer.train(list(stays.note_text), patients, line.config.notes)
+    assert data.tokenizer.to_json() == expected.to_json()
+
+
+def test_no_patient_is_in_two_parts(line):
+    parts = build_dataset(line.cohort, line.config, say=silent).parts
+    patients = [set(part.patient_id) for part in parts.values()]
+    assert sum(map(len, patients)) == len(set().union(*patients)) == len(set(line.cohort.patient_id))
+
+
+def test_the_saved_artifact_gives_the_hold_outs_risks_again(line):
+    again = labelled_scores(load_artifact(line.good.artifact), line.cohort)
+    test = split_patients(line.cohort.patient_id, line.config.split)[Part.TEST]
+    assert np.abs(again.select(test).risk - line.good.scores.risk).max() <= 1e-6
+    assert np.array_equal(again.select(test).label, line.good.scores.label)
+
+
+def test_scores_of_a_cohort_hold_every_stay(line):
+    table = score_table(load_artifact(line.good.artifact), line.cohort)
+    assert list(table.columns) == ["stay_id", "time_h", "risk"]
+    assert table["stay_id"].drop_duplicates().tolist() == list(line.cohort.stays.stay_id)
+    assert table["risk"].between(0, 1).all()
+
+
+def test_the_same_configuration_gives_the_same_weights(line, tmp_path):
+    again = train([line.cohort], line.config, folder=tmp_path, progress=False)
+    first, second = (load_artifact(run.artifact).network.state_dict() for run in (line.good, again))
+    assert all(bool((first[name] == second[name]).all()) for name in first)
+
+
+def test_the_risk_that_a_simulator_drew_with_stands_in_the_table(line):
+    true = line.good.baselines["true_risk"]["metrics"]["auroc"]
+    assert true["low"] < true["value"] < true["high"]
+    assert true["value"] > line.weak.metrics["metrics"]["auroc"]["value"]
+
+
+def test_an_unknown_outcome_is_refused_with_those_that_the_cohort_has(line, tmp_path):
+    config = replace(line.config, task=replace(line.config.task, outcome="readmission"))
+    with pytest.raises(DataError, match=r"must be an outcome of the cohort \(.*in_hospital_death"):
+        train([line.cohort], config, folder=tmp_path, progress=False)
