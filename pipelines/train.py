@@ -107,8 +107,9 @@ def train(
     bundle = _bundle(cohort, data, config, calibration, thresholds, figures)
     artifact, digest = _save(folder, bundle, fit, data)
     plots = _plots(folder, config, fit, {name: s.test for name, s in fitted.items()}, data.parts[Part.TEST])
-    metrics = figures.pop(NETWORK)
-    return TrainedRun(artifact, digest, bundle, metrics, figures, fit.history, plots, network.test, fit)
+    # The bundle holds the whole table, and the card is made of it: nothing may be taken out of it here.
+    baselines = {name: found for name, found in figures.items() if name != NETWORK}
+    return TrainedRun(artifact, digest, bundle, figures[NETWORK], baselines, fit.history, plots, network.test, fit)
 
 
 def _set_threads(threads: int) -> None:

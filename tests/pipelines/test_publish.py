@@ -60,6 +60,8 @@ def test_plots_card_versions_and_fingerprint_are_in_the_run(line, published):
     }
     assert line.good.plots
     assert DISCLAIMER_JA in _read(run, "model_card.md")
+    auroc = line.good.metrics["metrics"]["auroc"]
+    assert f"| auroc | {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}] |" in _read(run, "model_card.md")
     assert json.loads(_read(run, "model_card.json"))["disclaimer"] == DISCLAIMER_EN
     assert json.loads(_read(run, "versions.json"))["torch"]
     assert run.data.tags["sequela.fingerprint"] == line.cohort.fingerprint

@@ -56,6 +56,11 @@ def test_no_patient_is_in_two_parts(line):
     assert sum(map(len, patients)) == len(set().union(*patients)) == len(set(line.cohort.patient_id))
 
 
+def test_the_bundle_in_memory_is_the_one_that_was_saved(line):
+    assert load_artifact(line.good.artifact).bundle == line.good.bundle
+    assert line.good.bundle.metrics["network"] == line.good.metrics
+
+
 def test_the_saved_artifact_gives_the_hold_outs_risks_again(line):
     again = labelled_scores(load_artifact(line.good.artifact), line.cohort)
     test = split_patients(line.cohort.patient_id, line.config.split)[Part.TEST]
