@@ -1,14 +1,12 @@
 """From encoded stays to chunks and logits: ragged time steps in, the network's output at every step out.
 
-Memory does not grow with a stay's length: chunks are cut one at a time, the state is carried between
-them without a gradient, and pages of memory-mapped features are given back after use.
+Memory does not grow with a stay's length: chunks are cut one at a time, and the state is carried between
+them without a gradient.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,67 +14,21 @@ import torch
 from numpy.typing import NDArray
 
 from models.batch import Chunk, NoteBatch
+from models.cut import Cut, gather
 from models.encoded import Encoded
 from models.network import RecurrentNetwork
 from models.stay import Ints
 
 
-@dataclass(frozen=True)
-class Cut:
-    """Where the rows of a chunk lie among the time steps of `Encoded`.
-
-    Args:
-        first: (batch,) first time step of each row.
-        count: (batch,) number of time steps of each row; 0 = the row is all padding.
-        reset: (batch,) bool, True = a stay begins here.
-    """
-
-    first: Ints
-    count: Ints
-    reset: NDArray[np.bool_]
-
-    @property
-    def width(self) -> int:
-        """Number of time steps of the longest row, at least 1."""
-        return max(int(self.count.max(initial=0)), 1)
-
-    def steps(self) -> tuple[Ints, NDArray[np.bool_]]:
-        """Time step of every cell of the rectangle (batch, width), and which cells are not padding."""
-        offset = np.arange(self.width, dtype=np.int64)
-        valid = offset < self.count[:, None]
-        return np.where(valid, self.first[:, None] + offset, 0), valid
-
-
 def cut_chunk(encoded: Encoded, cut: Cut) -> Chunk:
     """The chunk of these rows; padding is zero."""
-    step, valid = cut.steps()
-    features = gather(encoded.features, step, valid)
+    _, valid = cut.steps()
     return Chunk(
-        torch.from_numpy(features),
+        torch.from_numpy(gather(encoded.features, cut)),
         torch.from_numpy(valid),
         torch.from_numpy(np.ascontiguousarray(cut.reset)),
         _cut_notes(encoded, cut),
     )
-
-
-def gather(rows: NDArray[Any], step: Ints, valid: NDArray[np.bool_]) -> NDArray[Any]:
-    """(batch, time, columns) rows at these steps, zero where not valid; mapped pages are given back."""
-    if not len(rows):
-        return np.zeros((*step.shape, rows.shape[1]), dtype=rows.dtype)
-    taken = np.asarray(np.take(rows, step.ravel(), axis=0)).reshape(*step.shape, rows.shape[1])
-    if not valid.all():
-        taken[~valid] = 0
-    release_pages(rows)
-    return taken
-
-
-def release_pages(rows: NDArray[Any]) -> None:
-    """Gives back the pages that a memory-mapped array holds in memory; the file keeps the values."""
-    held: Any = rows
-    while held is not None and not isinstance(held, mmap.mmap):
-        held = getattr(held, "base", None)
-    if held is not None and hasattr(mmap, "MADV_DONTNEED") and isinstance(rows, np.memmap) and rows.mode == "r":
-        held.madvise(mmap.MADV_DONTNEED)
 
 
 def walk(encoded: Encoded, stays: Ints, *, truncation_length: int) -> Iterator[Cut]:
@@ -114,32 +66,44 @@ def score_logits(
     Returns:
         (steps, outputs) in the network's precision.
     """
-    weight = network.head.weight
-    where = weight.device if device is None else torch.device(device)
-    was_training = network.training
-    network.to(where).eval()
-    kind = torch.zeros(0, dtype=weight.dtype).numpy().dtype
+    kind = torch.zeros(0, dtype=network.head.weight.dtype).numpy().dtype
     logits = np.zeros((int(encoded.step_offsets[-1]), network.outputs), dtype=kind)
-    order = np.argsort(-encoded.lengths, kind="stable")
-    length = truncation_length if network.streams else max(int(encoded.lengths.max(initial=1)), 1)
-    with torch.inference_mode():
-        for begin in range(0, len(order), rows):
-            _score_group(network, encoded, order[begin : begin + rows], length, logits)
-    network.train(was_training)
+    for cut, scored in score_chunks(network, encoded, rows=rows, truncation_length=truncation_length, device=device):
+        step, valid = cut.steps()
+        logits[step[valid]] = scored[valid]
     return logits
 
 
+def score_chunks(
+    network: RecurrentNetwork,
+    encoded: Encoded,
+    *,
+    rows: int = 256,
+    truncation_length: int = 64,
+    device: torch.device | str | None = None,
+) -> Iterator[tuple[Cut, NDArray[Any]]]:
+    """`score_logits` chunk by chunk: where its rows lie, and their logits (batch, time, outputs)."""
+    was_training = network.training
+    network.to(network.head.weight.device if device is None else torch.device(device)).eval()
+    order = np.argsort(-encoded.lengths, kind="stable")
+    length = truncation_length if network.streams else max(int(encoded.lengths.max(initial=1)), 1)
+    for begin in range(0, len(order), rows):
+        yield from _score_group(network, encoded, order[begin : begin + rows], length)
+    network.train(was_training)
+
+
 def _score_group(
-    network: RecurrentNetwork, encoded: Encoded, stays: Ints, truncation_length: int, logits: NDArray[Any]
-) -> None:
+    network: RecurrentNetwork, encoded: Encoded, stays: Ints, truncation_length: int
+) -> Iterator[tuple[Cut, NDArray[Any]]]:
     device = network.head.weight.device
-    state = network.initial_state(len(stays))
+    state = network.initial_state(len(stays)).detach()
     for cut in walk(encoded, stays, truncation_length=truncation_length):
-        if len(cut.first) < state.batch:
-            state = state.select(torch.arange(len(cut.first), device=device))
-        output, state = network(cut_chunk(encoded, cut).to(device), state)
-        step, valid = cut.steps()
-        logits[step[valid]] = output.cpu().numpy()[valid]
+        # The mode is entered for each chunk, as a generator would leave it on between chunks.
+        with torch.inference_mode():
+            if len(cut.first) < state.batch:
+                state = state.select(torch.arange(len(cut.first), device=device))
+            output, state = network(cut_chunk(encoded, cut).to(device), state)
+        yield cut, output.cpu().numpy()
 
 
 def hidden_states(network: RecurrentNetwork, encoded: Encoded, stay: int) -> NDArray[Any]:

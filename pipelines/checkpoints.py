@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from models.cut import read_rows
 from models.encoded import Encoded
 from models.errors import ConfigError
 from models.network import RecurrentNetwork
 from models.record import to_plain
-from pipelines.labels import StepTargets
+from pipelines.base_rate import TargetSums
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,11 @@ class RunFolder:
         network.load_state_dict(load_file(self.best))
 
 
-def run_identity(settings: dict[str, Any], *, train: tuple[Encoded, StepTargets]) -> str:
+def run_identity(settings: dict[str, Any], *, encoded: Encoded, sums: TargetSums) -> str:
     """Digest of settings and training data by which a checkpoint knows its run."""
     digest = hashlib.sha256(json.dumps(to_plain(settings), sort_keys=True).encode())
-    encoded, targets = train
-    sample = encoded.features[:: max(len(encoded.features) // 1000, 1)]
-    sums = np.array([targets.value.sum(dtype=np.float64), targets.weight.sum(dtype=np.float64)])
-    for array in (encoded.step_offsets, sample, sums):
+    sample = read_rows(encoded.features, 0, min(len(encoded.features), 1024))
+    for array in (encoded.step_offsets, sample, sums.weight, sums.value):
         digest.update(array.tobytes())
     return digest.hexdigest()
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from models.encoded import Encoded
-from models.errors import DataError, RefusedError, SequelaError
+from models.errors import RefusedError, SequelaError
 from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig
-from models.task import TargetKind, TaskSpec
+from models.task import TaskSpec
+from pipelines.base_rate import TargetSums, set_output_bias
 from pipelines.checkpoints import RunFolder, check_identity, run_identity
 from pipelines.epochs import LIGHTNING_WARNING, Epochs, OnEpoch, best_row, stop_on_signal
 from pipelines.labels import StepTargets
@@ -100,10 +100,12 @@ def fit_network(
         RefusedError: if no epoch gave a finite validation figure.
     """
     began = time.monotonic()
-    _check_supervised(train[1])
+    sums = TargetSums.of(train[1], task)
     files = RunFolder(folder)
     identity = run_identity(
-        {"network": network, "notes": notes, "task": task, "training": training, "seed": seed}, train=train
+        {"network": network, "notes": notes, "task": task, "training": training, "seed": seed},
+        encoded=train[0],
+        sums=sums,
     )
     checkpoint = files.begin(resume=resume)
     if checkpoint is not None:
@@ -114,7 +116,7 @@ def fit_network(
         built = RecurrentNetwork(
             network, width=train[0].width, outputs=task.outputs, notes=notes, vocabulary_size=vocabulary_size
         )
-        set_output_bias(built, train[1], task, training)
+        set_output_bias(built, sums, task, positive_weight=training.positive_weight)
         rate, sweep = _learning_rate(built, train, objective, training, seed, checkpoint)
         if checkpoint is None or not _ended(checkpoint):
             module = TapeModule(
@@ -135,24 +137,6 @@ def fit_network(
         for row in result.history:
             on_epoch(dict(row))
     return result
-
-
-def set_output_bias(network: RecurrentNetwork, targets: StepTargets, task: TaskSpec, training: TrainingConfig) -> None:
-    """Sets the head's bias to the best constant answer, so that training does not spend steps on the base rate."""
-    value, weight = np.asarray(targets.value), np.asarray(targets.weight)
-    amount = np.einsum("ij->j", weight, dtype=np.float64)
-    match task.kind:
-        case TargetKind.REGRESSION:
-            bias = np.einsum("ij,ij->j", value, weight, dtype=np.float64) / np.maximum(amount, 1e-12)
-        case TargetKind.BINARY:
-            positive = np.einsum("ij,ij->j", value, weight, dtype=np.float64) * training.positive_weight
-            negative = amount - positive / training.positive_weight
-            bias = np.log((positive + 0.5) / (negative + 0.5))
-        case TargetKind.MULTICLASS:
-            counts = np.bincount(value[:, 0].astype(np.int64), weights=weight[:, 0], minlength=task.outputs)
-            bias = np.log((counts + 0.5) / (counts.sum() + 0.5 * task.outputs))
-    with torch.no_grad():
-        network.head.bias.copy_(torch.from_numpy(bias))
 
 
 def _learning_rate(
@@ -224,11 +208,6 @@ def _result(
 
 def _ended(checkpoint: dict[str, Any]) -> bool:
     return bool(checkpoint["callbacks"]["Epochs"]["ended"])
-
-
-def _check_supervised(targets: StepTargets) -> None:
-    if not np.any(targets.weight):
-        raise DataError("targets must supervise at least one step of the training stays, got none; give them labels")
 
 
 @contextlib.contextmanager

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from models.batch import Chunk
 from models.cells import Cell, Memory, run_layer
+from models.cut import Cut, gather
 from models.encoded import Encoded
 from models.errors import ConfigError
-from models.forward import Cut, cut_chunk, gather
+from models.forward import cut_chunk
 from models.network import RecurrentNetwork
 from models.stay import Ints
 from pipelines.labels import StepTargets
@@ -92,8 +93,7 @@ def sample_chunk(encoded: Encoded, targets: StepTargets, *, stays: int, length: 
     chosen = fit[np.linspace(0, len(fit) - 1, num=min(stays, len(fit))).astype(np.int64)]
     count = np.full(len(chosen), length)
     cut = Cut(last[chosen] + 1 - length, count, np.ones(len(chosen), dtype=bool))
-    step, valid = cut.steps()
-    value, weight = (torch.from_numpy(gather(a, step, valid)) for a in (targets.value, targets.weight))
+    value, weight = (torch.from_numpy(gather(a, cut)) for a in (targets.value, targets.weight))
     return Sample(cut_chunk(encoded, cut), value, weight)
 
 

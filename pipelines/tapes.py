@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.batch import Chunk
+from models.cut import Cut, gather, read_rows
 from models.encoded import Encoded
 from models.errors import ConfigError, DataError
-from models.forward import Cut, cut_chunk, gather
+from models.forward import cut_chunk
 from models.stay import Ints
 from pipelines.labels import StepTargets
 from pipelines.training_config import Reduction
@@ -150,11 +151,10 @@ class Tapes:
             np.where(filled, units.count[unit], 0),
             np.where(filled, units.begins[unit], True),
         )
-        step, valid = cut.steps()
         return TapeBatch(
             cut_chunk(self._encoded, cut),
-            torch.from_numpy(gather(self._targets.value, step, valid)),
-            torch.from_numpy(gather(self._targets.weight, step, valid)),
+            torch.from_numpy(gather(self._targets.value, cut)),
+            torch.from_numpy(gather(self._targets.weight, cut)),
             float(normaliser),
             float(amount),
         )
@@ -220,6 +220,6 @@ def _amounts(targets: StepTargets, first: Ints, count: Ints, reduction: Reductio
     for begin in range(0, len(first), _UNITS_AT_ONCE):
         block = slice(begin, begin + _UNITS_AT_ONCE)
         start, stop = int(first[block][0]), int(first[block][-1] + count[block][-1])
-        weight = np.asarray(targets.weight[start:stop]).sum(axis=1, dtype=np.float64)
+        weight = read_rows(targets.weight, start, stop).sum(axis=1, dtype=np.float64)
         amount[block] = np.add.reduceat(weight, first[block] - start)
     return amount if reduction is Reduction.MEAN else (amount > 0).astype(np.float64)

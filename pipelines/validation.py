@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from models.cut import gather
 from models.encoded import Encoded
 from models.errors import DataError
-from models.forward import release_pages, score_chunks
+from models.forward import score_chunks
 from models.network import RecurrentNetwork
-from models.stay import Ints
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines.labels import StepTargets
 from pipelines.objective import Objective
@@ -42,10 +42,11 @@ def validate(
     figures = _Figures(objective)
     discriminates = monitor in (Monitor.AUROC, Monitor.AUPRC)
     kept = None if not discriminates else np.zeros((len(encoded.time_min), task.outputs), dtype=np.float32)
-    for step, logits in score_chunks(network, encoded, truncation_length=truncation_length):
-        figures.add(logits, targets, step)
+    for cut, logits in score_chunks(network, encoded, truncation_length=truncation_length):
+        figures.add(logits, gather(targets.value, cut), gather(targets.weight, cut))
         if kept is not None:
-            kept[step] = logits
+            step, valid = cut.steps()
+            kept[step[valid]] = logits[valid]
     found = {str(Monitor.LOSS): figures.loss()}
     if kept is not None:
         found[str(monitor)] = _discrimination(kept, encoded, targets, task, monitor)
@@ -59,14 +60,11 @@ class _Figures:
         self.objective = objective
         self.total = self.amount = 0.0
 
-    def add(self, logits: NDArray[Any], targets: StepTargets, step: Ints) -> None:
-        """Adds the time steps `step`."""
-        weight = np.asarray(targets.weight[step], dtype=np.float64)
-        losses = self.objective.each(torch.from_numpy(logits), torch.from_numpy(np.asarray(targets.value[step])))
-        self.total += float(np.where(weight > 0, losses.numpy() * weight, 0.0).sum())
-        self.amount += float(weight.sum())
-        release_pages(targets.value)
-        release_pages(targets.weight)
+    def add(self, logits: NDArray[Any], value: NDArray[Any], weight: NDArray[Any]) -> None:
+        """Adds a chunk's (batch, time, ...) logits with its targets; padding has no weight."""
+        losses = self.objective.each(torch.from_numpy(logits), torch.from_numpy(value)).numpy()
+        self.total += float(np.where(weight > 0, losses * weight, 0.0).sum(dtype=np.float64))
+        self.amount += float(weight.sum(dtype=np.float64))
 
     def loss(self) -> float:
         """Loss over the supervised weight."""

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.cells import Cell
+from models.cut import Cut, gather
 from models.encoded import Encoded
-from models.forward import Cut, cut_chunk, hidden_states, release_pages, score_logits
+from models.forward import cut_chunk, hidden_states, score_logits
 from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig
 from models.pooling import Pooling
@@ -112,15 +113,15 @@ def test_memory_mapped_features_give_the_same_scores(tmp_path: Path) -> None:
     np.testing.assert_array_equal(score_logits(network, other), score_logits(network, encoded))
 
 
-def test_pages_are_given_back_only_where_the_file_keeps_the_values(tmp_path: Path) -> None:
-    written = np.lib.format.open_memmap(tmp_path / "a.npy", mode="w+", dtype=np.float32, shape=(4096, 8))
-    written[:] = 1.0
-    release_pages(written)
-    assert (written == 1.0).all()
-    copy = np.load(tmp_path / "a.npy", mmap_mode="c")
-    copy[0] = 5.0
-    release_pages(copy)
-    assert (copy[0] == 5.0).all()
+def test_a_mapped_file_is_read_as_the_array_in_memory(tmp_path: Path) -> None:
+    array = encoded_of(LENGTHS).features
+    cut = Cut(np.array([5, 0, 30, 0]), np.array([4, 7, 1, 0]), np.ones(4, dtype=bool))
+    for kind in (np.float32, np.float64):
+        np.save(tmp_path / "array.npy", array.astype(kind))
+        mapped = np.load(tmp_path / "array.npy", mmap_mode="r")
+        assert gather(mapped, cut).dtype == kind
+        np.testing.assert_array_equal(gather(mapped, cut), gather(array.astype(kind), cut))
+        np.testing.assert_array_equal(gather(mapped[1:], cut), gather(array[1:].astype(kind), cut))
 
 
 def test_hidden_states_of_one_stay_end_in_the_carried_state() -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from models.cells import Cell
+from models.cut import Cut
 from models.encoded import Encoded
-from models.forward import Cut, cut_chunk, score_logits
+from models.forward import cut_chunk, score_logits
 from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig
 from models.pooling import Pooling
