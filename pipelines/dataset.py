@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -57,8 +58,15 @@ class Dataset:
     scale: tuple[float, float]
 
 
-def build_dataset(cohort: Cohort, config: RunConfig, *, say: Callable[[str], None]) -> Dataset:
+def build_dataset(cohort: Cohort, config: RunConfig, folder: Path, *, say: Callable[[str], None]) -> Dataset:
     """Splits by patient, fits the encoding and the tokenizer on the training part, and encodes every part.
+
+    Args:
+        cohort: the stays.
+        config: the run's configuration.
+        folder: exists; receives the features of every part, which are mapped and not held in memory. They are
+            patient data: the caller removes the folder when it is done.
+        say: receives lines for people.
 
     Raises:
         DataError: if the outcome is unknown, or a part has no patient.
@@ -70,7 +78,10 @@ def build_dataset(cohort: Cohort, config: RunConfig, *, say: Callable[[str], Non
     train = cohort.stays.select(indices[Part.TRAIN])
     encoding = Encoding.fit(train, config.encoding, statics=cohort.statics)
     tokenizer = _train_tokenizer(train, [cohort.patient_id[i] for i in indices[Part.TRAIN]], config)
-    encoded = {p: encoding.encode(cohort.stays.select(i), tokenizer=tokenizer) for p, i in indices.items()}
+    encoded = {
+        p: encoding.encode(cohort.stays.select(i), tokenizer=tokenizer, out=folder / f"{p}.npy")
+        for p, i in indices.items()
+    }
     part_outcomes = {p: StayOutcomes(outcomes.value[i], outcomes.time_min[i]) for p, i in indices.items()}
     label = {
         p: step_labels(encoded[p].step_offsets, encoded[p].time_min, part_outcomes[p], config.task) for p in indices

@@ -46,11 +46,11 @@ class SplitConfig:
     test: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuses shares that are negative or do not add up to 1."""
+        """Refuses shares that are not positive or do not add up to 1: no model is judged without a hold-out."""
         shares = (self.train, self.validation, self.calibration, self.test)
-        if min(shares) < 0 or min(shares[:3]) == 0 or abs(sum(shares) - 1.0) > 1e-9:
+        if min(shares) <= 0 or abs(sum(shares) - 1.0) > 1e-9:
             raise ConfigError(
-                f"split must hold shares that add up to 1, all but test above 0, got {shares}; correct the shares"
+                f"split must hold shares above 0 that add up to 1, got {shares}; correct the shares"
             )
 
 
@@ -64,15 +64,13 @@ def split_patients(patient_id: Sequence[str], config: SplitConfig) -> dict[Part,
     """Indices of the stays of every part.
 
     Raises:
-        DataError: if a part other than the hold-out would be empty.
+        DataError: if a part would be empty.
     """
     bounds = np.cumsum([config.train, config.validation, config.calibration])
-    if config.test == 0:
-        bounds[-1] = 1.0  # the sum of the shares may fall short of 1 by rounding
     fractions = {p: patient_fraction(config.key, p) for p in set(patient_id)}
     part_of_stay = np.searchsorted(bounds, [fractions[p] for p in patient_id], side="right")
     parts = {part: np.flatnonzero(part_of_stay == i).astype(np.int64) for i, part in enumerate(Part)}
-    for part in (Part.TRAIN, Part.VALIDATION, Part.CALIBRATION):
+    for part in Part:
         if len(parts[part]) == 0:
             raise DataError(
                 f"cohort must hold enough patients for the {part} part, got {len(fractions)} patients and none for it; "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib.metadata
 import platform
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,23 @@ def train(
     _set_threads(config.threads)
     cohort = concat_cohorts(cohorts) if len(cohorts) > 1 else cohorts[0]
     say(f"cohort {cohort.fingerprint[:23]}: {len(cohort.stays):,} stays")
-    data = build_dataset(cohort, config, say=say)
+    # Encoded features are patient data: they do not outlive the run, however it ends.
+    with tempfile.TemporaryDirectory(dir=folder, prefix="encoded-") as encoded:
+        data = build_dataset(cohort, config, Path(encoded), say=say)
+        return _train(cohort, data, config, folder, resume=resume, progress=progress, say=say, on_epoch=on_epoch)
+
+
+def _train(
+    cohort: Cohort,
+    data: Dataset,
+    config: RunConfig,
+    folder: Path,
+    *,
+    resume: bool,
+    progress: bool,
+    say: Say,
+    on_epoch: Callable[[dict[str, float]], None] | None,
+) -> TrainedRun:
     fit = _fit(data, config, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch)
     say(f"  trained {len(fit.history)} epochs in {fit.seconds:.0f} s, best epoch {fit.best_epoch + 1}")
     calibration = _calibrate(data, fit, config)

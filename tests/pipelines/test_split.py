@@ -46,14 +46,14 @@ def test_parts_hold_about_their_shares():
     assert [round(len(parts[p]) / 20_000, 1) for p in Part] == [0.6, 0.2, 0.1, 0.1]
 
 
-def test_without_a_hold_out_no_patient_is_in_it():
-    many = [str(i) for i in range(5_000)]
-    assert len(split_patients(many, SplitConfig(train=0.7, validation=0.2, calibration=0.1, test=0.0))[Part.TEST]) == 0
-
-
 def test_shares_that_do_not_add_up_are_refused():
     with pytest.raises(ConfigError, match="add up to 1"):
         SplitConfig(train=0.9)
+
+
+def test_a_split_without_a_hold_out_is_refused():
+    with pytest.raises(ConfigError, match="above 0"):
+        SplitConfig(train=0.8, validation=0.1, calibration=0.1, test=0.0)
 
 
 def test_too_few_patients_are_refused():

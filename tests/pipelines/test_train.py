@@ -19,9 +19,9 @@ def silent(_: str) -> None:
     """Says nothing."""
 
 
-def test_changed_stays_of_other_parts_leave_everything_fitted_unchanged(line):
+def test_changed_stays_of_other_parts_leave_everything_fitted_unchanged(line, tmp_path_factory):
     cohort, config = line.cohort, line.config
-    before = build_dataset(cohort, config, say=silent)
+    before = build_dataset(cohort, config, tmp_path_factory.mktemp("before"), say=silent)
     train_rows = np.isin(cohort.stays.stay_of_row(), split_patients(cohort.patient_id, config.split)[Part.TRAIN])
     train_notes = np.isin(cohort.stays.stay_of_note(), split_patients(cohort.patient_id, config.split)[Part.TRAIN])
     changed = replace(
@@ -34,14 +34,14 @@ def test_changed_stays_of_other_parts_leave_everything_fitted_unchanged(line):
             ),
         ),
     )
-    after = build_dataset(changed, config, say=silent)
+    after = build_dataset(changed, config, tmp_path_factory.mktemp("after"), say=silent)
     assert after.encoding == before.encoding
     assert after.tokenizer.to_json() == before.tokenizer.to_json()
     assert not np.array_equal(after.parts[Part.TEST].encoded.features, before.parts[Part.TEST].encoded.features)
 
 
-def test_encoding_and_tokenizer_are_those_of_the_training_part_alone(line):
-    data = build_dataset(line.cohort, line.config, say=silent)
+def test_encoding_and_tokenizer_are_those_of_the_training_part_alone(line, tmp_path):
+    data = build_dataset(line.cohort, line.config, tmp_path, say=silent)
     index = split_patients(line.cohort.patient_id, line.config.split)[Part.TRAIN]
     stays = line.cohort.stays.select(index)
     patients = [line.cohort.patient_id[index[i]] for i in stays.stay_of_note()]
@@ -50,8 +50,8 @@ def test_encoding_and_tokenizer_are_those_of_the_training_part_alone(line):
     assert data.tokenizer.to_json() == expected.to_json()
 
 
-def test_no_patient_is_in_two_parts(line):
-    parts = build_dataset(line.cohort, line.config, say=silent).parts
+def test_no_patient_is_in_two_parts(line, tmp_path):
+    parts = build_dataset(line.cohort, line.config, tmp_path, say=silent).parts
     patients = [set(part.patient_id) for part in parts.values()]
     assert sum(map(len, patients)) == len(set().union(*patients)) == len(set(line.cohort.patient_id))
 
@@ -79,6 +79,12 @@ def test_the_same_configuration_gives_the_same_weights(line, tmp_path):
     again = train([line.cohort], line.config, folder=tmp_path, progress=False)
     first, second = (load_artifact(run.artifact).network.state_dict() for run in (line.good, again))
     assert all(bool((first[name] == second[name]).all()) for name in first)
+
+
+def test_no_encoded_patient_data_outlives_the_run(line, tmp_path):
+    train([line.cohort], line.config, folder=tmp_path, progress=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "artifacts", "plots"}
+    assert not list(tmp_path.rglob("*.npy"))
 
 
 def test_the_risk_that_a_simulator_drew_with_stands_in_the_table(line):
