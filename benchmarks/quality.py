@@ -55,7 +55,12 @@ def mortality(data: Path, folder: Path, seeds: list[int]) -> list[dict[str, Any]
         for train, test in ("ab", "ba"):
             trained, seconds = _train(folder, f"2012{train}", "mortality-2012", seed)
             figures, _ = sequela(
-                "evaluate", trained["model"], str(folder / f"2012{test}"), "--out", str(folder / "eval.json"), folder=folder
+                "evaluate",
+                trained["model"],
+                str(folder / f"2012{test}"),
+                "--out",
+                str(folder / "eval.json"),
+                folder=folder,
             )
             rows.append(_row(f"train {train}, test {test}, seed {seed}", figures["metrics"], seconds))
             rows += [_row(f"  baseline {n}, hold-out of {train}", m, 0.0) for n, m in trained["baselines"].items()]
