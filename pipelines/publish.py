@@ -33,6 +33,9 @@ MODEL_CODE = "pyfunc_model.py"
 CONFIG_FILE = "config.json"
 # What loads and scores the artifact; the versions are those of this process.
 REQUIREMENTS = ("sequela", "mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch")
+REASON_TAG = "sequela.reason"
+# Every epoch has it.
+EPOCH_METRIC = "validation_loss"
 MAX_PARAM_CHARS = 500
 PARAMS_A_CALL = 100
 
@@ -60,7 +63,7 @@ class Publication:
         with reached(), quiet():
             self.client = connect(self.settings)
             if self.run_id:
-                self.client.update_run(self.run_id, status="RUNNING")
+                self._continue_run()
             else:
                 experiment = open_experiment(self.client, self.settings)
                 self.run_id = self.client.create_run(experiment, run_name=self.config.name).info.run_id
@@ -78,7 +81,7 @@ class Publication:
                 killed = not isinstance(error, Exception) or getattr(error, "exit_status", 1) == EXIT_INTERRUPTED
                 status = "KILLED" if killed else "FAILED"
                 reason = str(error) if isinstance(error, SequelaError) else type(error).__name__
-                self.tag({"sequela.reason": reason})
+                self.tag({REASON_TAG: reason})
             with reached(), quiet():
                 self.client.set_terminated(self.run_id, status=status)
         except SequelaError:
@@ -104,8 +107,10 @@ class Publication:
             mlflow.log_metrics(finite, step=step, run_id=self.run_id)
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
-        """Stores an epoch's figures; a server that does not answer does not end the training."""
+        """Stores an epoch's figures once; a server that does not answer does not end the training."""
         epoch = int(row.get("epoch", len(self._logged_epochs)))
+        if epoch in self._logged_epochs:
+            return
         try:
             self.log_figures({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
             self._logged_epochs.add(epoch)
@@ -121,9 +126,8 @@ class Publication:
         Raises:
             TrackingError: if MLflow cannot be reached.
         """
-        for index, row in enumerate(trained.history):
-            if int(row.get("epoch", index)) not in self._logged_epochs:
-                self.log_epoch(row)
+        for row in trained.history:
+            self.log_epoch(row)
         self._log_results(trained)
         with reached(), quiet():
             model_uri, model_id = self._log_model(trained)
@@ -145,6 +149,14 @@ class Publication:
             set_alias(self.client, name, CHALLENGER, int(created.version))
         self.tag({"sequela.version": str(created.version), DIGEST_TAG: trained.digest})
         return int(created.version)
+
+    def _continue_run(self) -> None:
+        """Opens the run again: why it ended before is no longer so, and its epochs are not logged twice."""
+        self.client.update_run(self.run_id, status="RUNNING")
+        if REASON_TAG in self.client.get_run(self.run_id).data.tags:
+            self.client.delete_tag(self.run_id, REASON_TAG)
+        history = self.client.get_metric_history(self.run_id, EPOCH_METRIC)
+        self._logged_epochs = {int(point.step) for point in history}
 
     def _log_config(self) -> None:
         plain = to_plain(self.config)

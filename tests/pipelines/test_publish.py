@@ -128,15 +128,24 @@ def test_a_run_that_fails_says_why_without_what_a_foreign_error_holds(line, erro
     assert run.data.tags["sequela.reason"] == (str(error) if not isinstance(error, KeyError) else "KeyError")
 
 
-def test_a_run_can_be_continued(line):
+def test_a_run_that_is_continued_holds_every_epoch_once_and_no_reason_of_an_earlier_end(line):
     first = Publication(line.config, line.settings)
-    with pytest.raises(LeaseLostError), first:
+
+    def lose_the_lease(row):
+        first.log_epoch(row)
         raise LeaseLostError("lease must be held, got none; start again")
+
+    with pytest.raises(LeaseLostError), first:
+        lose_the_lease({"epoch": 0, "validation_loss": 0.6})
     with Publication(line.config, line.settings, run_id=first.run_id) as second:
-        second.log_epoch({"epoch": 0, "validation_loss": 0.5})
-    run = connect(line.settings).get_run(first.run_id)
+        for epoch, loss in enumerate((0.6, 0.5)):
+            second.log_epoch({"epoch": epoch, "validation_loss": loss})
+    client = connect(line.settings)
+    run = client.get_run(first.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["validation_loss"] == 0.5
+    assert "sequela.reason" not in run.data.tags
+    points = client.get_metric_history(first.run_id, "validation_loss")
+    assert [(p.step, p.value) for p in points] == [(0, 0.6), (1, 0.5)]
 
 
 def test_an_mlflow_that_does_not_answer_is_named(line, tmp_path, monkeypatch):
