@@ -2,7 +2,7 @@
 
 Run `python benchmarks/memory.py` for a table; `python benchmarks/memory.py STEPS` prints one figure as JSON.
 The features lie in a memory-mapped file, as `Encoding.encode(..., out=...)` writes them, so that what is
-measured is the training's own memory. Private memory is what this process alone holds (Linux, smaps_rollup).
+measured is the training's own memory. Private memory is what this process alone holds (Linux, /proc/self/smaps).
 """
 
 from __future__ import annotations
@@ -30,13 +30,22 @@ MEGABYTE = 2**20
 
 
 def private_bytes() -> int:
-    """Memory that is this process's alone."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    """Memory that is this process's alone, program code left out.
+
+    Pages of a library count as private or shared by whether another process happens to use the same library.
+    """
+    total, counts = 0, True
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *rest = line.split(maxsplit=5)
+        if not name.endswith(":"):
+            counts = ".so" not in (rest[-1] if rest else "")
+        elif counts and name.startswith("Private_"):
+            total += 1024 * int(rest[0])
+    return total
 
 
 class Watch(threading.Thread):
-    """Highest private memory while it runs; looks every few milliseconds."""
+    """Highest private memory while it runs; looks many times a second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -45,7 +54,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """Looks until it is told to end."""
-        while not self._ended.wait(0.02):
+        while not self._ended.wait(0.05):
             self.highest = max(self.highest, private_bytes())
 
     def end(self) -> int:
