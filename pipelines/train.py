@@ -11,7 +11,7 @@ import importlib.metadata
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import torch
 from models.artifact import save_artifact
 from models.bundle import Bundle
 from models.calibration import Calibration
+from models.channel_encoding import Feature
+from models.encoding import Encoding
 from models.forward import score_logits
 from models.record import to_plain
 from models.task import LabelScope, TargetKind, TaskSpec
@@ -117,7 +119,7 @@ def _train(
     say(f"  trained {len(fit.history)} epochs in {fit.seconds:.0f} s, best epoch {fit.best_epoch + 1}")
     calibration = _calibrate(data, fit, config)
     network = _network_scores(data, fit, calibration)
-    fitted = {NETWORK: network, **_baselines(data, config)}
+    fitted = {NETWORK: network, **_baselines(cohort, data, config)}
     fitted |= _reference(cohort, data, config.task)
     figures = {name: judge(scores, config) for name, scores in fitted.items()}
     thresholds = choose_thresholds(network.calibration, config.task)
@@ -205,20 +207,34 @@ def judge(scores: BaselineScores, config: RunConfig) -> dict[str, Any]:
     return evaluate(scores.test, config.task, config.evaluation, thresholds=thresholds)
 
 
-def _baselines(data: Dataset, config: RunConfig) -> dict[str, BaselineScores]:
+def _baselines(cohort: Cohort, data: Dataset, config: RunConfig) -> dict[str, BaselineScores]:
     if not config.baselines.enabled:
         return {}
     mean, scale = data.scale
+    parts = _summarised(cohort, data, config)
     return fit_baselines(
-        data.parts[Part.TRAIN],
-        data.parts[Part.CALIBRATION],
-        data.parts[Part.TEST],
+        parts[Part.TRAIN],
+        parts[Part.CALIBRATION],
+        parts[Part.TEST],
         config.task,
         config.baselines,
         seed=config.seed,
         mean=mean,
         scale=scale,
     )
+
+
+def _summarised(cohort: Cohort, data: Dataset, config: RunConfig) -> dict[Part, PartData]:
+    """The parts with every summary of every channel: a network that is shown less is no reason for weak baselines."""
+    if set(config.encoding.features) == set(Feature):
+        return data.parts
+    whole = replace(config.encoding, features=tuple(Feature))
+    encoding = Encoding.fit(data.parts[Part.TRAIN].stays, whole, statics=cohort.statics)
+    # With the tokenizer, so that notes make the same time steps as for the network.
+    return {
+        name: replace(part, encoded=encoding.encode(part.stays, tokenizer=data.tokenizer))
+        for name, part in data.parts.items()
+    }
 
 
 def _reference(cohort: Cohort, data: Dataset, task: TaskSpec) -> dict[str, BaselineScores]:

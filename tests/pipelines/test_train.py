@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from models.artifact import load_artifact
+from models.channel_encoding import Feature
 from models.encoding import Encoding
 from models.errors import DataError
 from models.notes import NoteTokenizer
+from pipelines.baselines import BaselinesConfig
 from pipelines.dataset import build_dataset
 from pipelines.score_cohort import labelled_scores, score_table
 from pipelines.split import Part, split_patients
@@ -97,3 +99,14 @@ def test_an_unknown_outcome_is_refused_with_those_that_the_cohort_has(line, tmp_
     config = replace(line.config, task=replace(line.config.task, outcome="readmission"))
     with pytest.raises(DataError, match=r"must be an outcome of the cohort \(.*in_hospital_death"):
         train([line.cohort], config, folder=tmp_path, progress=False)
+
+
+def test_baselines_see_every_summary_also_where_the_network_is_shown_less(line, tmp_path):
+    quick = replace(line.config.training, max_epochs=1)
+    shown = {}
+    for name, features in (("few", (Feature.VALUE, Feature.MASK)), ("all", tuple(Feature))):
+        encoding = replace(line.config.encoding, features=features)
+        config = replace(line.config, encoding=encoding, training=quick, baselines=BaselinesConfig(trees=10))
+        shown[name] = train([line.cohort], config, folder=tmp_path / name, progress=False).baselines
+    for baseline in ("logistic_regression", "lightgbm"):
+        assert shown["few"][baseline]["metrics"]["auroc"] == shown["all"][baseline]["metrics"]["auroc"]
