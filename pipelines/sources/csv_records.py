@@ -6,6 +6,7 @@ Python's slower reader knows lines; it reads the header, and the whole file only
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import gzip
 import lzma
@@ -25,9 +26,39 @@ READ_FAULTS = (pa.ArrowInvalid, UnicodeError, OSError, EOFError, lzma.LZMAError,
 _OPENERS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 
-def arrow_encoding(mapping: HospitalMapping) -> str:
-    """The encoding's name for Arrow, which reads UTF-8 by itself, with or without a byte order mark."""
-    return "utf8" if mapping.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig") else mapping.encoding
+_NATIVE = {".gz": "gzip", ".bz2": "bz2"}
+_CHUNK_BYTES = 1 << 20
+
+
+def _is_utf8(mapping: HospitalMapping) -> bool:
+    return mapping.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
+
+
+@contextmanager
+def text_stream(path: Path, mapping: HospitalMapping, *, progress: bool) -> Iterator[tuple[Any, Callable[[], object]]]:
+    """The file as a stream of UTF-8 for Arrow, and what tells a progress bar how far the stream was read.
+
+    The stream is Arrow's own throughout: its threads read ahead, and one that holds a Python object while the
+    interpreter ends takes the process down with it, whatever its exit status was to be.
+    """
+    native = _is_utf8(mapping) and path.suffix != ".xz"
+    raw = pa.OSFile(str(path)) if native else pa.BufferReader(_decoded(path, mapping, progress=progress))
+    show = progress and native
+    bar = tqdm(total=raw.size(), desc=path.name, unit="B", unit_scale=True, leave=False, disable=not show)
+    method = _NATIVE.get(path.suffix) if native else None
+    with bar, raw:
+        yield pa.CompressedInputStream(raw, method) if method else raw, lambda: bar.update(raw.tell() - bar.n)
+
+
+def _decoded(path: Path, mapping: HospitalMapping, *, progress: bool) -> pa.Buffer:
+    """The whole file in UTF-8, in memory of Arrow's own."""
+    sink = pa.BufferOutputStream()
+    decoder = codecs.getincrementaldecoder(mapping.encoding)()
+    with binary(path, progress=progress) as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            sink.write(decoder.decode(chunk).encode())
+        sink.write(decoder.decode(b"", final=True).encode())
+    return sink.getvalue()
 
 
 @contextmanager
@@ -65,7 +96,7 @@ def _records(path: Path, mapping: HospitalMapping) -> Iterator[Any]:
     """Python's slower reader, which knows lines; for the header and for faults alone."""
     csv.field_size_limit(2**31 - 1)  # a note may be longer than the default allows
     opener = _OPENERS.get(path.suffix, open)
-    encoding = "utf-8-sig" if arrow_encoding(mapping) == "utf8" else mapping.encoding
+    encoding = "utf-8-sig" if _is_utf8(mapping) else mapping.encoding
     with opener(path, "rt", encoding=encoding, newline="") as text:
         yield csv.reader(text, delimiter=mapping.delimiter)
 
@@ -83,6 +114,17 @@ def lines_of_records(path: Path, mapping: HospitalMapping, records: set[int]) ->
             record += bool(row)
             before = reader.line_num
     return lines
+
+
+def has_rows(path: Path, mapping: HospitalMapping) -> bool:
+    """Whether a record follows the header, or might where the file cannot be read."""
+    try:
+        with _records(path, mapping) as reader:
+            records = (row for row in reader if row)
+            next(records, None)
+            return next(records, None) is not None
+    except (*READ_FAULTS, csv.Error):
+        return True
 
 
 def diagnosis(path: Path, columns: int, mapping: HospitalMapping) -> DataError:

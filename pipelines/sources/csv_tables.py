@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from models.errors import DataError
 from pipelines.sources.csv_mapping import HospitalMapping
-from pipelines.sources.csv_records import READ_FAULTS, arrow_encoding, binary, csv_header, diagnosis, lines_of_records
+from pipelines.sources.csv_records import READ_FAULTS, csv_header, diagnosis, has_rows, lines_of_records, text_stream
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.bz2", ".parquet")
 _BLOCK_BYTES = 1 << 24  # a row must fit into a block, and a note may be long
@@ -171,13 +171,28 @@ def _read_csv(path: Path, ours: dict[str, str], layout: Layout, mapping: Hospita
         strings_can_be_null=True,
         null_values=[""],
     )
-    with binary(path, progress=progress) as stream:
-        return pacsv.read_csv(
+    try:
+        return _through_arrow(path, mapping, options, progress=progress)
+    except pa.ArrowInvalid:
+        if has_rows(path, mapping):
+            raise
+        # Arrow does not take a header without a line end for a table, and nothing is wrong with one.
+        return pa.schema([(their, options.column_types[their]) for their in ours]).empty_table()
+
+
+def _through_arrow(path: Path, mapping: HospitalMapping, options: pacsv.ConvertOptions, *, progress: bool) -> pa.Table:
+    with text_stream(path, mapping, progress=progress) as (stream, show_progress):
+        reader = pacsv.open_csv(
             stream,
-            read_options=pacsv.ReadOptions(block_size=_BLOCK_BYTES, encoding=arrow_encoding(mapping)),
+            read_options=pacsv.ReadOptions(block_size=_BLOCK_BYTES),
             parse_options=pacsv.ParseOptions(delimiter=mapping.delimiter, newlines_in_values=True),
             convert_options=options,
         )
+        batches = []
+        for batch in reader:
+            batches.append(batch)
+            show_progress()
+    return pa.Table.from_batches(batches, schema=reader.schema)
 
 
 def _parquet_header(path: Path) -> list[str]:

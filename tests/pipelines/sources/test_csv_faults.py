@@ -1,6 +1,8 @@
 """Whatever is wrong with a file: the message names the file, the line and what is expected, and holds no cell."""
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,10 @@ def test_a_path_that_is_no_folder_is_refused(folder):
         read([folder], options={"vitals": "x.csv"})
     with pytest.raises(DataError, match="stays must be a file"):
         read([folder], options={"stays": folder / "none.csv"})
+
+
+def test_a_refusal_right_after_a_file_was_read_ends_the_process_with_1_every_time(folder):
+    (folder / "observations.csv").write_bytes((HEADER + ROW).encode("utf-16"))
+    command = [sys.executable, "-m", "pipelines", "prepare", "csv", str(folder), "--out", str(folder / "out")]
+    ended = [subprocess.run(command, capture_output=True, check=False).returncode for _ in range(5)]
+    assert ended == [1] * 5

@@ -101,6 +101,15 @@ def test_japanese_notes_in_cp932_are_the_same(folder, fingerprint):
     assert cohort.stays.note_text[1] == '頻呼吸、"酸素", 需要増加。\n明日再評価。'
 
 
+@pytest.mark.parametrize("name", ["observations", "outcomes", "notes"])
+def test_a_header_alone_without_a_line_end_is_an_empty_table(folder, name):
+    header = {"observations": HEADER.strip(), "outcomes": "stay_id,outcome,value", "notes": "stay_id,time,kind,text"}
+    (folder / f"{name}.csv").write_text(header[name], encoding="utf-8")
+    report = read([folder]).report
+    assert report.stays == 2
+    assert {"observations": report.observations, "outcomes": len(report.outcomes), "notes": report.notes}[name] == 0
+
+
 def test_local_times_with_a_zone_are_the_same(folder, fingerprint):
     for name in ("observations", "stays", "notes"):
         path = folder / f"{name}.csv"
