@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import Scorer
-from service.errors import install_error_handlers
+from service.errors import ProblemDocument, install_error_handlers
 from service.facts import model_card, model_facts
 from service.inference import InferenceThread
 from service.logs import Event, log_failure
@@ -59,7 +59,14 @@ def create_app(settings: Settings, scorer: Scorer, *, origin: Origin | None = No
         facts=model_facts(scorer, origin),
         card=model_card(scorer),
     )
-    app = FastAPI(title=TITLE, description=DESCRIPTION, version=API_VERSION, lifespan=_lifespan, redoc_url=None)
+    app = FastAPI(
+        title=TITLE,
+        description=DESCRIPTION,
+        version=API_VERSION,
+        lifespan=_lifespan,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the query and the host that were sent
+    )
     app.state.service = service
     app.include_router(router)
     install_error_handlers(app)
@@ -86,12 +93,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The schema, with the body of `/v1/score`, which the route parses in the inference thread itself."""
+    """The schema, with what no route's signature names: the body of `/v1/score`, and refusals."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        body = ScoreRequest.model_json_schema(ref_template="#/components/schemas/{model}")
         components = schema["components"]["schemas"]
-        components.update(body.pop("$defs"))
-        components[ScoreRequest.__name__] = body
+        for model in (ScoreRequest, ProblemDocument):
+            described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            components.update(described.pop("$defs"))
+            components[model.__name__] = described
         app.openapi_schema = schema
     return app.openapi_schema

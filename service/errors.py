@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
+from models.disclaimer import DISCLAIMER_EN
 from models.errors import SequelaError
 from service.logs import Event, log_failure
 
@@ -52,6 +53,7 @@ class ProblemDocument(BaseModel):
     status: int
     detail: str
     errors: list[Place] = []
+    disclaimer: str = DISCLAIMER_EN
 
 
 class Problem(HTTPException):

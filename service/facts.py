@@ -74,9 +74,9 @@ def _card_of(bundle: Bundle, digest: str) -> str:
     task = bundle.task
     horizons = ", ".join(f"{h:g} h" for h in task.horizons_h) or "by the end of the stay"
     figures = [
-        f"| {name} | {figure.get('value')} | {figure.get('low')} | {figure.get('high')} |"
-        for name, figure in bundle.metrics.items()
-        if isinstance(figure, dict)
+        f"| {model} | {name} | {figure['value']} | {figure['low']} | {figure['high']} |"
+        for model, report in bundle.metrics.items()
+        for name, figure in report["metrics"].items()
     ]
     return "\n".join(
         [
@@ -94,8 +94,8 @@ def _card_of(bundle: Bundle, digest: str) -> str:
             f"Trained on: {bundle.cohort.get('source', 'not stated')}; "
             f"licence: {bundle.cohort.get('licence', 'not stated')}.",
             "",
-            "| figure | value | low | high |",
-            "|---|---|---|---|",
+            "| model | figure | value | low | high |",
+            "|---|---|---|---|---|",
             *figures,
             "",
         ]

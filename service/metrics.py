@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from models.disclaimer import DISCLAIMER_EN
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SCORE_BUCKETS = tuple(i / 20 for i in range(1, 21))
@@ -31,7 +33,7 @@ class Metrics:
         )
         self._scores = Histogram(
             "sequela_score",
-            "Risks at the end of the stay, by output.",
+            f"Risks at the end of the stay, by output. {DISCLAIMER_EN}",
             ("output",),
             buckets=SCORE_BUCKETS,
             registry=self.registry,

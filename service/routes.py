@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from service import metrics as prometheus
-from service.errors import Problem, ProblemDocument, ProblemKind
+from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument, ProblemKind
 from service.inference import InferenceThread
 from service.logs import Event, log_event
 from service.metrics import Metrics
@@ -55,7 +55,10 @@ def _service(request: Request) -> Service:
 
 Shared = Annotated[Service, Depends(_service)]
 
-_PROBLEM: dict[str, Any] = {"model": ProblemDocument, "description": "Refused; nothing of the input is repeated."}
+_PROBLEM: dict[str, Any] = {
+    "description": "Refused; nothing of the input is repeated.",
+    "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}},
+}
 _SCORE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -129,11 +132,17 @@ async def _read_json(request: Request, *, seconds: float) -> bytes:
     """The body of a JSON request.
 
     Raises:
-        Problem: 415 for another media type, 408 if the body does not arrive in time.
+        Problem: 415 for another media type or a compressed body, 408 if the body does not arrive in time.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != JSON:
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemKind.MEDIA_TYPE, f"The body must be {JSON}.")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        # A few compressed kilobytes may hold gigabytes: the limit of the body would mean nothing.
+        detail = "The body must not be compressed."
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemKind.MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"}
+        )
     try:
         async with asyncio.timeout(seconds):
             return await request.body()

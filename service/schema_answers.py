@@ -167,3 +167,4 @@ class Health(_Answer):
 
     status: Literal["live", "ready", "starting"]
     source: str | None = None
+    disclaimer: str = DISCLAIMER_EN

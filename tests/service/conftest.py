@@ -32,6 +32,7 @@ CHANNELS = (
     Channel("bed_angle", "deg", (0.0, 90.0), soft=(0.0, 45.0)),
 )
 STATICS = (static_by_name("age"), static_by_name("sex"))
+AUROC = {"value": 0.85, "low": 0.82, "high": 0.88}
 ArtifactMaker = Callable[..., Path]
 
 
@@ -93,7 +94,7 @@ def _save(
             task.kind, task.outputs, mean=5.0 if regression else 0.0, scale=2.0 if regression else 1.0
         ),
         thresholds={f"{task.output_names[0]}/event1": 0.3},
-        metrics={"auroc": {"value": 0.85, "low": 0.82, "high": 0.88}},
+        metrics={"network": {"stays": 900, "events": 90, "metrics": {"auroc": AUROC}}},
         cohort={"source": "simulated", "licence": "none needed"},
         created="2026-01-01T00:00:00Z",
     )

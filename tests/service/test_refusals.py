@@ -1,5 +1,6 @@
 """Hostile requests: each is refused by a problem document that repeats nothing, and none brings the service down."""
 
+import gzip
 import json
 import logging
 import threading
@@ -29,7 +30,7 @@ def assert_problem(response, status):
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["X-Research-Use-Only"] == "true"
     document = response.json()
-    assert set(document) == {"type", "title", "status", "detail", "errors"}
+    assert set(document) == {"type", "title", "status", "detail", "errors", "disclaimer"}
     assert document["status"] == status
     assert document["type"].startswith("urn:sequela:problem:")
     return document
@@ -150,6 +151,12 @@ def test_another_media_type_is_refused(client, media_type):
     assert_problem(client.post("/v1/score", content=b"{}", headers={"Content-Type": media_type}), 415)
 
 
+def test_a_compressed_body_is_refused_unread(client):
+    refused = post(client, gzip.compress(b"{}"), **{"Content-Encoding": "gzip"})
+    assert_problem(refused, 415)
+    assert "compressed" in refused.json()["detail"]
+
+
 def test_json_with_a_charset_is_accepted(client):
     assert post(client, b"{}", **{"Content-Type": "application/json; charset=utf-8"}).status_code == 200
 
@@ -160,6 +167,12 @@ def test_json_with_a_charset_is_accepted(client):
 )
 def test_unknown_addresses_and_methods_are_refused_with_the_header(client, method, path, status):
     assert_problem(client.request(method, path), status)
+
+
+def test_no_address_is_redirected_because_that_would_repeat_what_was_sent(client):
+    answer = client.get("/v1/model/?patient=marked", follow_redirects=False)
+    assert_problem(answer, 404)
+    assert "location" not in answer.headers
 
 
 def test_a_foreign_host_name_is_refused(scorer):

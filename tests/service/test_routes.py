@@ -128,6 +128,7 @@ def test_every_route_answers_with_the_research_header(client, route):
     assert response.status_code == 200
     assert response.headers["X-Research-Use-Only"] == "true"
     assert response.headers["Cache-Control"] == "no-store"
+    assert "research use only" in response.text.lower()
 
 
 def test_the_models_facts_tell_a_client_all_it_must_send(client, scorer):
@@ -138,7 +139,7 @@ def test_the_models_facts_tell_a_client_all_it_must_send(client, scorer):
     assert channels["heart_rate"]["hard_limits"] == [0, 390]
     assert channels["heart_rate"]["loinc"] == ["8867-4"]
     assert [s["name"] for s in facts["static"]] == ["age", "sex"]
-    assert facts["metrics"]["auroc"] == {"value": 0.85, "low": 0.82, "high": 0.88}
+    assert facts["metrics"]["network"]["metrics"]["auroc"] == {"value": 0.85, "low": 0.82, "high": 0.88}
     assert (facts["digest"], facts["source"], facts["device"]) == (scorer.digest, "directory", "cpu")
     assert facts["disclaimer"] == DISCLAIMER_EN
 
@@ -147,6 +148,7 @@ def test_the_card_comes_from_the_artifact_and_else_from_the_bundle(client, make_
     made = client.get("/v1/model/card")
     assert made.headers["content-type"].startswith("text/markdown")
     assert "# mortality" in made.text
+    assert "| network | auroc | 0.85 | 0.82 | 0.88 |" in made.text
     assert DISCLAIMER_EN in made.text
     folder = make_artifact(tmp_path / "m", documents={"card.md": "# A written card\n"})
     with TestClient(create_app(settings, load_artifact(folder))) as other:
@@ -161,7 +163,8 @@ def test_the_service_is_ready_only_once_it_has_scored(scorer, settings):
     assert early.get("/readyz").status_code == 503
     assert early.get("/livez").status_code == 200
     with TestClient(app) as started:
-        assert started.get("/readyz").json() == {"status": "ready", "source": "directory"}
+        ready = {"status": "ready", "source": "directory", "disclaimer": DISCLAIMER_EN}
+        assert started.get("/readyz").json() == ready
 
 
 def test_figures_count_requests_scores_and_rejected_inputs(client):
@@ -222,6 +225,9 @@ def test_the_openapi_schema_accepts_its_examples_and_describes_the_answer(client
     names = {option["$ref"].rpartition("/")[2] for option in answer["anyOf"]}
     assert names == {"BinaryAnswer", "MulticlassAnswer", "RegressionAnswer"}
     assert all("disclaimer" in schema["components"]["schemas"][name]["required"] for name in names)
+    refusal = schema["paths"]["/v1/score"]["post"]["responses"]["422"]["content"]
+    assert refusal == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    assert "disclaimer" in schema["components"]["schemas"]["ProblemDocument"]["properties"]
 
 
 def test_every_answer_fits_the_published_schema(client):
