@@ -27,9 +27,10 @@ from tqdm import tqdm
 from models.encoded import Encoded
 from models.task import TaskSpec
 from pipelines.checkpoints import RunFolder
-from pipelines.gradients import hidden_gradient_norms, sample_chunk
+from pipelines.epoch_sums import EpochSums
+from pipelines.gradients import Norms, hidden_gradient_norms, sample_chunk
 from pipelines.labels import StepTargets
-from pipelines.module import TapeModule
+from pipelines.module import TapeModule, current_rate
 from pipelines.training_config import Monitor, TrainingConfig
 from pipelines.validation import validate
 
@@ -149,8 +150,9 @@ class Epochs(pl.Callback):
             self._bar = None
 
     def _figures(self, trainer: pl.Trainer, module: TapeModule) -> dict[str, float]:
-        figures = module.epoch_figures()
-        rate = module.learning_rate * module.rate_share(int(trainer.num_training_batches) - 1)
+        figures = module.sums.figures(trainer.strategy, world=trainer.world_size)
+        module.sums = EpochSums()
+        rate = current_rate(module, int(trainer.num_training_batches) - 1)
         measured: dict[str, float] = {}
         if trainer.is_global_zero:
             measured = validate(
@@ -172,18 +174,7 @@ class Epochs(pl.Callback):
         """Saves the weights if this epoch is the best, and traces gradients over time."""
         if best_row(self.history, self._training.monitor) == len(self.history) - 1:
             self._folder.save_best(module.best_network)
-        if not module.network.streams:
-            return
-        sample = sample_chunk(*module.train_part, stays=_SAMPLE_STAYS, length=_SAMPLE_STEPS)
-        device = module.network.head.weight.device
-        norms = hidden_gradient_norms(
-            module.network,
-            sample.chunk.to(device),
-            sample.target.to(device),
-            sample.weight.to(device),
-            module.objective,
-        )
-        for name, values in norms.items():
+        for name, values in _trace(module).items():
             self.gradient_norms.setdefault(name, []).append(torch.from_numpy(values))
 
     def _waited_enough(self) -> bool:
@@ -200,6 +191,15 @@ class Epochs(pl.Callback):
         trainer.save_checkpoint(beside)
         if trainer.is_global_zero:
             beside.replace(self._folder.checkpoint)
+
+
+def _trace(module: TapeModule) -> Norms:
+    """Norms of gradients over time on some training stays; none for a bidirectional network."""
+    if not module.network.streams:
+        return {}
+    sample = sample_chunk(*module.train_part, stays=_SAMPLE_STAYS, length=_SAMPLE_STEPS)
+    target, weight = (part.to(module.device) for part in (sample.target, sample.weight))
+    return hidden_gradient_norms(module.network, sample.chunk.to(module.device), target, weight, module.objective)
 
 
 def best_row(history: list[dict[str, float]], monitor: Monitor) -> int | None:

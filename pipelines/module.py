@@ -21,6 +21,7 @@ from models.encoded import Encoded
 from models.network import RecurrentNetwork
 from models.state import State
 from pipelines.averaging import AveragedNetwork
+from pipelines.epoch_sums import EpochSums
 from pipelines.labels import StepTargets
 from pipelines.objective import Objective
 from pipelines.optimisers import build_optimizer, rate_factor
@@ -60,7 +61,7 @@ class TapeModule(pl.LightningModule):
         self._tapes: Tapes | None = None
         self._carry: State | None = None
         self._restored: dict[str, Any] | None = None
-        self._sums = torch.zeros(4, dtype=torch.float64)
+        self.sums = EpochSums()
         self.steps_now = False
 
     @property
@@ -99,17 +100,12 @@ class TapeModule(pl.LightningModule):
         """Sets the learning rate, and once after a resumption the random state."""
         if self._restored is not None:
             _set_random_state(self._restored["random"])
+            self._carry = None if self._carry is None else self._carry.to(self.device)
             self._restored = None
         self.steps_now = batch.normaliser > 0
-        rate = self.learning_rate * self.rate_share(batch_idx)
+        rate = current_rate(self, batch_idx)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
-
-    def rate_share(self, batch_idx: int) -> float:
-        """Share of the peak learning rate at a batch of the current epoch."""
-        batches = int(self.trainer.num_training_batches)
-        progress = (self.current_epoch * batches + batch_idx) / (self.training_settings.max_epochs * batches)
-        return rate_factor(self.training_settings, progress, self.validation_losses)
 
     def training_step(self, batch: TapeBatch, batch_idx: int) -> Tensor:
         """The loss of one chunk of every tape; the state moves on whether or not anything is supervised."""
@@ -117,16 +113,15 @@ class TapeModule(pl.LightningModule):
         if batch.amount == 0:
             with torch.no_grad():
                 self._carry = self.network(batch.chunk, state)[1]
-            return self._touched()
+            return _touched(self.network)
         logits, after = self.network(batch.chunk, state)
         self._carry = after.detach()
         loss = self.objective.total(logits, batch.target, batch.weight, batch.normaliser)
-        share = loss.detach().double() * batch.normaliser
-        self._sums[:2] += torch.tensor([float(share), batch.amount], dtype=torch.float64)
+        self.sums.add_loss(float(loss.detach()), normaliser=batch.normaliser, amount=batch.amount)
         # Lightning averages over ranks and accumulated batches; the normaliser has counted them already.
         loss = loss * (self.trainer.world_size * self.training_settings.accumulate_batches)
         if self.trainer.world_size > 1 or self.network.notes is not None:
-            loss = loss + self._touched()
+            loss = loss + _touched(self.network)
         return loss + self.objective.penalty(self.network)
 
     def optimizer_step(
@@ -154,17 +149,7 @@ class TapeModule(pl.LightningModule):
         """Clips the norm over all parameters, and adds it, as it was before, to the epoch's figures."""
         limit = gradient_clip_val or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-        self._sums[2:] += torch.tensor([float(norm), 1.0], dtype=torch.float64)
-
-    def epoch_figures(self) -> dict[str, float]:
-        """Training loss and mean gradient norm of the epoch that ends; starts the next one's sums."""
-        sums = self._sums.to(self.device if self.device.type != "mps" else "cpu")
-        total = self.trainer.strategy.reduce(sums, reduce_op="sum").cpu()
-        loss, amount, norm, steps = total.tolist()
-        self._sums = torch.zeros_like(self._sums)
-        # Every rank counts the amount of all ranks.
-        amount = amount / self.trainer.world_size
-        return {"train_loss": loss / max(amount, 1e-12), "gradient_norm": norm / max(steps, 1.0)}
+        self.sums.add_norm(float(norm))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds cursor, carried state, random state and running sums of every rank."""
@@ -174,7 +159,7 @@ class TapeModule(pl.LightningModule):
             "cursor": self._tapes.state_dict(),
             "carry": None if self._carry is None else [t.cpu() for t in self._carry.tensors],
             "random": _random_state(),
-            "sums": self._sums,
+            "sums": self.sums.values,
             "updates": 0 if self.average is None else self.average.updates,
         }
         ranks: list[Any] = [mine]
@@ -187,16 +172,24 @@ class TapeModule(pl.LightningModule):
         """Takes this rank's part; the random state follows once Lightning has set up everything else."""
         mine = checkpoint["tapes"][self.global_rank]
         self._restored = mine
-        self._sums = mine["sums"]
+        self.sums = EpochSums(mine["sums"])
         if self.average is not None:
             self.average.updates = mine["updates"]
         if mine["carry"] is not None:
             names = self.network.initial_state(1).names
-            self._carry = State(names, tuple(t.to(self.device) for t in mine["carry"]))
+            self._carry = State(names, tuple(mine["carry"]))
 
-    def _touched(self) -> Tensor:
-        """Zero, with every parameter in its graph: ranks must agree on which gradients they exchange."""
-        return torch.stack([p.sum() for p in self.network.parameters()]).sum() * 0.0
+
+def current_rate(module: TapeModule, batch_idx: int) -> float:
+    """The learning rate at a batch of the current epoch."""
+    batches, training = int(module.trainer.num_training_batches), module.training_settings
+    progress = (module.current_epoch * batches + batch_idx) / (training.max_epochs * batches)
+    return module.learning_rate * rate_factor(training, progress, module.validation_losses)
+
+
+def _touched(network: RecurrentNetwork) -> Tensor:
+    """Zero, with every parameter in its graph: ranks must agree on which gradients they exchange."""
+    return torch.stack([p.sum() for p in network.parameters()]).sum() * 0.0
 
 
 def _random_state() -> dict[str, Any]:
