@@ -49,9 +49,7 @@ class SplitConfig:
         """Refuses shares that are not positive or do not add up to 1: no model is judged without a hold-out."""
         shares = (self.train, self.validation, self.calibration, self.test)
         if min(shares) <= 0 or abs(sum(shares) - 1.0) > 1e-9:
-            raise ConfigError(
-                f"split must hold shares above 0 that add up to 1, got {shares}; correct the shares"
-            )
+            raise ConfigError(f"split must hold shares above 0 that add up to 1, got {shares}; correct the shares")
 
 
 def patient_fraction(key: str, patient_id: str) -> float:

@@ -27,7 +27,9 @@ def test_every_configuration_that_ships_loads_and_survives_json(path):
 
 
 def test_overrides_reach_nested_keys_with_their_types(file):
-    config = load_config(file, ["training.max_epochs=5", "network.cell=lstm", "task.horizons_h=[6, 12]", "task.scope=step"])
+    config = load_config(
+        file, ["training.max_epochs=5", "network.cell=lstm", "task.horizons_h=[6, 12]", "task.scope=step"]
+    )
     assert config.training.max_epochs == 5
     assert config.network.cell == "lstm"
     assert config.task.horizons_h == (6.0, 12.0)

@@ -38,7 +38,9 @@ def test_pipeline_pyfunc_and_service_give_the_same_trajectory(line, register, tm
         "SEQUELA_CACHE": str(tmp_path / "cache"),
     }
     base = f"http://127.0.0.1:{port}"
-    with running([sys.executable, "-m", "service"], url=f"{base}/readyz", log=tmp_path / "log", environment=environment):
+    with running(
+        [sys.executable, "-m", "service"], url=f"{base}/readyz", log=tmp_path / "log", environment=environment
+    ):
         answers = {stay: post_json(f"{base}/v1/score", body) for stay, body in bodies.items()}
     for stay, answer in answers.items():
         expected = offline[offline["stay_id"] == stay]
