@@ -24,8 +24,8 @@ from pipelines.training_config import TrainingConfig
 _LOWEST, _HIGHEST = 1e-5, 1.0
 _BATCHES = 96
 _LEAST_BATCHES = 16
-# The sweep stops where the smoothed loss is this many times the lowest seen: from there it only diverges.
-_DIVERGED = 3.0
+# The sweep stops where the running mean lies above the untrained network's loss by its best gain, or by this.
+_LEAST_RISE = 0.05
 _RUNNING = 8
 
 
@@ -35,7 +35,7 @@ class RateSweep:
 
     Args:
         rates: learning rate of every batch, rising.
-        losses: training loss of every batch.
+        losses: training loss of every batch, less the untrained network's on the same batch.
         chosen: the rate at which the smoothed loss falls fastest.
     """
 
@@ -67,17 +67,26 @@ def find_learning_rate(
 def _sweep(
     network: RecurrentNetwork, tapes: Tapes, objective: Objective, training: TrainingConfig
 ) -> Iterator[tuple[float, float]]:
-    """Trains on one batch after another at rising rates; yields each rate and the loss before its step."""
+    """Trains on one batch after another at rising rates; yields each rate and the gain before its step.
+
+    The loss is taken against that of the untrained network on the same batch: batches differ among themselves
+    more than one step changes.
+    """
+    untrained = copy.deepcopy(network).eval()
     optimizer = build_optimizer(network, training, learning_rate=_LOWEST)
     device = network.head.weight.device
-    state = network.initial_state(0)
+    states = [network.initial_state(0), network.initial_state(0)]
     for batch, rate in zip(_batches(tapes), np.geomspace(_LOWEST, _HIGHEST, _BATCHES), strict=False):
         batch = batch.to(device)
-        before = state if state.batch == len(batch.chunk.reset) else network.initial_state(len(batch.chunk.reset))
-        logits, after = network(batch.chunk, before)
-        state = after.detach()
+        if states[0].batch != len(batch.chunk.reset):
+            states = [network.initial_state(len(batch.chunk.reset))] * 2
+        with torch.no_grad():
+            logits, states[1] = untrained(batch.chunk, states[1])
+            before = objective.total(logits, batch.target, batch.weight)
+        logits, after = network(batch.chunk, states[0])
+        states[0] = after.detach()
         loss = objective.total(logits, batch.target, batch.weight)
-        yield float(rate), float(loss.detach())
+        yield float(rate), float(loss.detach() - before)
         for group in optimizer.param_groups:
             group["lr"] = float(rate)
         optimizer.zero_grad()
@@ -93,13 +102,13 @@ def _batches(tapes: Tapes) -> Iterator[TapeBatch]:
 
 
 def _diverged(losses: list[float]) -> bool:
-    """Whether the running mean of the losses is not finite or far above its lowest value."""
+    """Whether the running mean of the losses is not finite or above where it began by what it ever gained."""
     if not math.isfinite(losses[-1]):
         return True
     if len(losses) <= _RUNNING:
         return False
     running = np.convolve(losses, np.full(_RUNNING, 1 / _RUNNING), mode="valid")
-    return bool(running[-1] > _DIVERGED * running.min())
+    return bool(running[-1] > max(-running.min(), _LEAST_RISE))
 
 
 def _steepest(rates: list[float], losses: list[float]) -> float:
