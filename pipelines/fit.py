@@ -37,6 +37,8 @@ Part = tuple[Encoded, StepTargets]
 class Interrupted(SequelaError):  # noqa: N818  nothing went wrong: the run was asked to stop and can go on
     """Raised when training was asked to stop; a checkpoint in its folder continues it."""
 
+    exit_status = 75  # sysexits' EX_TEMPFAIL: run it again
+
 
 @dataclass(frozen=True)
 class FitResult:

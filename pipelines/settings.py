@@ -25,12 +25,13 @@ DEFAULT_CACHE = ".sequela"
 DATABASE_SCHEMES = ("sqlite:", "postgresql:", "postgresql+psycopg2:")
 
 # MLflow must never unpickle, and neither it nor what it imports may report home; its
-# progress bars are one a file.
+# progress bars are one a file, and standard output is the command's own.
 MLFLOW_SWITCHES = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 

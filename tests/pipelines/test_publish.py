@@ -8,6 +8,7 @@ import pytest
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.errors import RefusedError
 from models.record import to_plain
+from pipelines.fit import Interrupted
 from pipelines.lease import LeaseLostError
 from pipelines.publish import Publication
 from pipelines.registry import fetch, find_version
@@ -116,6 +117,7 @@ def test_the_carried_artifact_is_the_one_that_was_trained(line, published):
     [
         (RefusedError("data must be good, got bad; mend it"), "FAILED"),
         (LeaseLostError("lease must be held, got none; start again"), "KILLED"),
+        (Interrupted("training must reach its last epoch, got a request to stop; run again"), "KILLED"),
         (KeyError("a value of the file"), "FAILED"),
     ],
 )
