@@ -57,7 +57,7 @@ def read_in_parts(network: RecurrentNetwork, features: Tensor, cuts: list[int]) 
 def test_any_chunking_gives_the_logits_and_states_of_the_whole(
     cell: Cell, pooling: Pooling, learned: bool, cuts: list[int]
 ) -> None:
-    network = network_of(cell, pooling=pooling, layers=2, learn_initial_state=learned, projection_size=6)
+    network = network_of(cell, pooling=pooling, layers=2, learn_initial_state=learned, skip=learned, projection_size=6)
     features = features_of()
     whole, state = read_in_parts(network, features, [])
     parts, parts_state = read_in_parts(network, features, cuts)

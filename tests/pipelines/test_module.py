@@ -72,7 +72,9 @@ def test_tapes_as_long_as_the_longest_stay_are_full_back_propagation(
     encoded = encoded_of(LENGTHS)
     targets = step_targets(encoded) if per_step else stay_targets(encoded)
     torch.manual_seed(0)
-    config = NetworkConfig(cell=cell, pooling=pooling, hidden_size=6, layers=2, dropout=0.0, learn_initial_state=True)
+    config = NetworkConfig(
+        cell=cell, pooling=pooling, hidden_size=6, layers=2, dropout=0.0, learn_initial_state=True, skip=True
+    )
     network = RecurrentNetwork(config, width=5, outputs=1)
     full = gradients_of_whole_stays(network, encoded, targets)
     for length in (max(LENGTHS), 1000):
