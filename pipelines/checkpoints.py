@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,21 @@ class RunFolder:
         return None
 
     def read(self) -> dict[str, Any]:
-        """The newest checkpoint: tensors and plain values alone are allowed in it."""
+        """The newest checkpoint: tensors and plain values alone are allowed in it.
+
+        Raises:
+            ConfigError: if the file is damaged.
+        """
+        try:
+            with zipfile.ZipFile(self.checkpoint) as archive:
+                whole = archive.testzip() is None
+        except zipfile.BadZipFile:
+            whole = False
+        if not whole:
+            raise ConfigError(
+                f"resume must continue from a whole checkpoint, got one that is damaged ({self.checkpoint.name}); "
+                "start without resume"
+            )
         loaded: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         return loaded
 
@@ -89,7 +104,7 @@ def check_identity(checkpoint: dict[str, Any], identity: str) -> None:
     Raises:
         ConfigError: if the checkpoint was written with other settings or other data.
     """
-    if checkpoint["identity"] != identity:
+    if checkpoint.get("identity") != identity:
         raise ConfigError(
             "resume must continue a run with the same settings and data, got a checkpoint of another one; "
             "start without resume, or give another folder"

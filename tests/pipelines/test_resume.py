@@ -148,6 +148,13 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         fit(tmp_path, resume=True, training=quick_training(max_epochs=1, monitor=Monitor.AUROC))
 
 
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint", b"PK\x03\x04 torn"])
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: bytes) -> None:
+    RunFolder(tmp_path).checkpoint.write_bytes(damage)
+    with pytest.raises(ConfigError, match="damaged"):
+        fit(tmp_path, resume=True)
+
+
 def test_checkpoints_every_few_steps_change_nothing(whole: FitResult, tmp_path: Path) -> None:
     from dataclasses import replace
 
