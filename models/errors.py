@@ -4,6 +4,7 @@
     ├── DataError          a file, a stay or a value that cannot be read; the message says where
     │   └── UnitError      a unit that the channel does not accept
     ├── ConfigError        a setting or configuration key that does not hold
+    │   └── UsageError     arguments of a command that do not hold or do not go together
     ├── ArtifactError      a model artifact that is damaged, altered or of another schema
     ├── RefusedError       an action that a rule forbids (a gate that is not passed)
     └── BusyError          another process holds what is needed (a lease)
@@ -27,6 +28,12 @@ class UnitError(DataError):
 
 class ConfigError(SequelaError, ValueError):
     """Raised when a setting or a configuration key does not hold."""
+
+
+class UsageError(ConfigError):
+    """Raised when a command's arguments do not hold or do not go together; the exit status of wrong usage is 2."""
+
+    exit_status = 2
 
 
 class ArtifactError(SequelaError):

@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = dict(module.run(args, say))
     except SequelaError as error:
         return _refuse(str(error), as_json=args.json, status=int(getattr(error, "exit_status", 1)))
+    except OSError as error:
+        return _refuse(_unusable(error), as_json=args.json, status=1)
     status = int(result.pop("exit_status", 0))
     if args.json:
         _print_json(result)
@@ -67,6 +69,12 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         if name == chosen:
             importlib.import_module(f"pipelines.commands.{name}").add_arguments(command)
     return parser
+
+
+def _unusable(error: OSError) -> str:
+    where = "" if error.filename is None else f" at {error.filename}"
+    what = error.strerror or type(error).__name__
+    return f"files must be readable and folders writable, got '{what}'{where}; correct the path or free it"
 
 
 def _refuse(reason: str, *, as_json: bool, status: int) -> int:

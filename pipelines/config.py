@@ -10,7 +10,7 @@ from typing import Any
 
 from models.calibration import CalibrationMethod
 from models.encoding import EncodingConfig
-from models.errors import ConfigError
+from models.errors import ConfigError, UsageError
 from models.network import NetworkConfig
 from models.notes import NotesConfig
 from models.record import from_plain
@@ -85,6 +85,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises:
         ConfigError: for an unreadable file, an unknown key or a value of another type.
+        UsageError: for an override that is not `key=value`.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -100,13 +101,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 def _apply(data: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"--set must be key=value, got {override!r}; write for example training.max_epochs=5")
+        raise UsageError(f"--set must be key=value, got {override!r}; write for example training.max_epochs=5")
     *tables, last = key.strip().split(".")
     target = data
     for table in tables:
         target = target.setdefault(table, {})
         if not isinstance(target, dict):
-            raise ConfigError(f"--set must name a key of a table, got {key!r}; check the key")
+            raise UsageError(f"--set must name a key of a table, got {key!r}; check the key")
     target[last] = _parse_value(text.strip())
 
 

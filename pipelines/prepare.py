@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from models.errors import ConfigError
+from models.errors import UsageError
 from pipelines.cohort import Cohort, write_cohort
 from pipelines.cohort_files import check_target
 
@@ -42,12 +42,12 @@ def prepare(
         progress: whether to show progress bars on standard error.
 
     Raises:
-        ConfigError: for an unknown source, or an argument that the source does not take.
+        UsageError: for an unknown source, or an argument that the source does not take.
         DataError: if a file is malformed, or `out` holds anything but a cohort.
     """
     check_target(out)
     if source not in list(Source):
-        raise ConfigError(f"source must be one of {', '.join(Source)}, got {source!r}; choose one of them")
+        raise UsageError(f"source must be one of {', '.join(Source)}, got {source!r}; choose one of them")
     cohort = _read(
         Source(source), paths, outcomes=outcomes, mapping=mapping, options=dict(options or {}), progress=progress
     )
@@ -91,10 +91,10 @@ def _refuse(source: Source, **arguments: object) -> None:
     """Refuses arguments that the source would ignore."""
     for name, value in arguments.items():
         if value:
-            raise ConfigError(f"{name} must be left out for the source {source}, got one; drop it")
+            raise UsageError(f"{name} must be left out for the source {source}, got one; drop it")
 
 
 def _given(source: Source, paths: Sequence[Path]) -> Sequence[Path]:
     if not paths:
-        raise ConfigError(f"paths must name the files of the source {source}, got none; name a folder or an archive")
+        raise UsageError(f"paths must name the files of the source {source}, got none; name a folder or an archive")
     return paths

@@ -15,6 +15,7 @@ from models.stay import Stays
 from pipelines.outcomes import Outcomes
 
 MINUTES_PER_HOUR = 60
+_TITLE_WIDTH = 32
 
 
 @dataclass
@@ -119,7 +120,7 @@ class PrepareReport:
 
 def line(title: str, fact: str) -> str:
     """One line of a report for people."""
-    return f"{title:<32}{fact}"
+    return f"{title:<{_TITLE_WIDTH - 1}} {fact}"
 
 
 def _describe(outcome: OutcomeSummary) -> str:

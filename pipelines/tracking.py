@@ -75,9 +75,13 @@ def reached() -> Iterator[None]:
 
 
 def connect(settings: Settings) -> MlflowClient:
-    """A client, and MLflow's process-wide addresses set to the same, which logging a model needs."""
+    """A client, and MLflow's process-wide addresses set to the same, which logging a model needs.
+
+    Raises:
+        TrackingError: if MLflow does not take the addresses.
+    """
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with quiet():
+    with reached(), quiet():
         mlflow.set_tracking_uri(settings.tracking_uri)
         mlflow.set_registry_uri(settings.registry_uri)
         return MlflowClient(settings.tracking_uri, settings.registry_uri)

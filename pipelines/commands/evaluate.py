@@ -27,12 +27,14 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from models.record import from_plain
     from models.scorer import resolve_device
     from pipelines.cohort import read_cohort
+    from pipelines.commands.out_file import check_out_file
     from pipelines.commands.train import metric_lines
     from pipelines.evaluate import EvaluationConfig, evaluate
     from pipelines.registry import resolve_model
     from pipelines.score_cohort import labelled_scores
     from pipelines.settings import Settings
 
+    check_out_file(args.out)
     resolved = resolve_model(args.model, Settings.from_environment())
     scorer = load_artifact(resolved.folder, device=resolve_device("auto"))
     bundle = scorer.bundle
@@ -42,7 +44,6 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     scores = labelled_scores(scorer, read_cohort(args.cohort))
     figures = evaluate(scores, bundle.task, config, thresholds=bundle.thresholds)
     figures |= {"model": {"name": bundle.name, "digest": scorer.digest}, "disclaimer": DISCLAIMER_EN}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     for line in metric_lines(figures, {}):
         say(line)

@@ -25,14 +25,15 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from models.artifact import load_artifact
     from models.scorer import resolve_device
     from pipelines.cohort import read_cohort
+    from pipelines.commands.out_file import check_out_file
     from pipelines.registry import resolve_model
     from pipelines.score_cohort import score_table
     from pipelines.settings import Settings
 
+    check_out_file(args.out)
     resolved = resolve_model(args.model, Settings.from_environment())
     scorer = load_artifact(resolved.folder, device=resolve_device("auto"))
     table = score_table(scorer, read_cohort(args.cohort))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     words = {"disclaimer": DISCLAIMER_EN, "model": scorer.bundle.name, "digest": scorer.digest}
     pq.write_table(arrow.replace_schema_metadata((arrow.schema.metadata or {}) | words), args.out)

@@ -63,7 +63,7 @@ def metric_lines(network: dict[str, Any], baselines: dict[str, dict[str, Any]]) 
     for name, figures in table.items():
         shown = [
             f"{metric} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
-            for metric in ("auroc", "auprc", "brier", "calibration_slope", "utility", "macro_auroc", "rmse")
+            for metric in ("auroc", "auprc", "brier", "calibration_slope", "utility", "rmse")
             if (m := figures["metrics"].get(metric)) is not None
         ]
         lines.append(f"  {name:<{width}}  " + "  ".join(shown))

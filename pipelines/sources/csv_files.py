@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from models.errors import ConfigError, DataError
+from models.errors import DataError, UsageError
 from models.intake import Columns, NoteColumns, Rejection, build_stays
 from models.stay import Ints
 from pipelines.cohort import Cohort, make_cohort
@@ -41,14 +41,14 @@ def read(
         progress: whether to show progress bars.
 
     Raises:
-        ConfigError: if the mapping or an option does not hold.
+        ConfigError: if the mapping does not hold; UsageError: if an option does not.
         DataError: for everything in the files that cannot be read, with its file and line.
     """
     hospital = load_mapping(mapping)
     given = {name: value for name, value in (options or {}).items() if value is not None}
     unknown = sorted(set(given) - set(TABLES))
     if unknown:
-        raise ConfigError(f"options must be among {', '.join(TABLES)}, got {', '.join(unknown)}; rename or drop them")
+        raise UsageError(f"options must be among {', '.join(TABLES)}, got {', '.join(unknown)}; rename or drop them")
     if outcomes is not None:
         given["outcomes"] = outcomes
     files = _files(paths, {name: Path(value) for name, value in given.items()}, hospital)
@@ -63,7 +63,7 @@ def _files(paths: Sequence[Path], given: dict[str, Path], mapping: HospitalMappi
         DataError: if observations or stays are missing, or a table has several files.
     """
     if len(paths) > 1:
-        raise ConfigError(f"paths must be one folder, got {len(paths)} paths; name single files by options")
+        raise UsageError(f"paths must be one folder, got {len(paths)} paths; name single files by options")
     folder = paths[0] if paths else None
     if folder is not None and not folder.is_dir():
         raise DataError(f"path must be a folder with observations and stays, got {folder.name}, which is none")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.errors import ConfigError
+from models.errors import UsageError
 from pipelines.cohort import Cohort
 from pipelines.sources.simulator import Language, simulate
 
@@ -24,17 +24,17 @@ def read(paths: Sequence[Path] = (), *, options: Mapping[str, Any] | None = None
         options: stays, seed, language (en, ja or both), mean_hours and hours; those left out or None keep defaults.
 
     Raises:
-        ConfigError: if there is a path, an unknown option or language, or a number that is not positive.
+        UsageError: if there is a path, an unknown option or language, or a number that is not positive.
     """
     if paths:
-        raise ConfigError(f"paths must be empty for the synthetic source, got {len(paths)}; leave them out")
+        raise UsageError(f"paths must be empty for the synthetic source, got {len(paths)}; leave them out")
     given = {name: value for name, value in (options or {}).items() if value is not None}
     unknown = sorted(set(given) - set(OPTIONS))
     if unknown:
-        raise ConfigError(f"options must be among {', '.join(OPTIONS)}, got {', '.join(unknown)}; rename or drop them")
+        raise UsageError(f"options must be among {', '.join(OPTIONS)}, got {', '.join(unknown)}; rename or drop them")
     language = str(given.get("language", Language.ENGLISH))
     if language not in list(Language):
-        raise ConfigError(f"language must be one of {', '.join(Language)}, got {language!r}; choose one of them")
+        raise UsageError(f"language must be one of {', '.join(Language)}, got {language!r}; choose one of them")
     return simulate(
         stays=int(_number(given, "stays", DEFAULT_STAYS, whole=True)),
         seed=int(_number(given, "seed", 0, whole=True)),
@@ -53,5 +53,5 @@ def _number(given: Mapping[str, Any], name: str, default: float, *, whole: bool 
         number = math.nan
     if not math.isfinite(number) or number < 0 or (whole and number != int(number)):
         kind = "a whole number" if whole else "a number"
-        raise ConfigError(f"{name} must be {kind} of at least 0, got {text!r}; correct it")
+        raise UsageError(f"{name} must be {kind} of at least 0, got {text!r}; correct it")
     return number

@@ -36,6 +36,55 @@ def test_a_refusal_exits_with_1_and_says_why_on_stderr_and_in_json(tmp_path, cap
     assert "refused" in json.loads(output.out.splitlines()[-1])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prepare", "challenge2012"],
+        ["prepare", "challenge2012", "PLACE", "--mapping", "m.toml"],
+        ["prepare", "synthetic", "--stays", "many"],
+        ["prepare", "csv", "PLACE", "PLACE"],
+    ],
+)
+def test_arguments_that_do_not_go_together_are_wrong_usage(arguments, tmp_path, capsys):
+    given = [str(tmp_path) if a == "PLACE" else a for a in arguments]
+    assert main([*given, "--out", str(tmp_path / "out"), "--json"]) == 2
+    assert "refused" in json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_an_override_without_a_value_is_wrong_usage(tmp_path, capsys):
+    config = tmp_path / "run.toml"
+    config.write_text('name = "a"\n[task]\noutcome = "b"\n', encoding="utf-8")
+    assert main(["train", str(tmp_path), "--config", str(config), "--set", "seed"]) == 2
+    assert "--set must be key=value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["score", "evaluate"])
+def test_a_place_where_no_answer_can_be_written_is_refused_before_the_work(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for out in (tmp_path, tmp_path / "file" / "below"):
+        assert main([command, "models:/none/1", str(tmp_path / "cohort"), "--out", str(out)]) == 1
+        assert "sequela: out must " in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_a_refusal_and_no_traceback(tmp_path, capsys):
+    config, cohort = tmp_path / "run.toml", tmp_path / "cohort"
+    assert main(["prepare", "synthetic", "--stays", "3", "--out", str(cohort), "--quiet"]) == 0
+    config.write_text('name = "a"\n[task]\noutcome = "in_hospital_death"\n', encoding="utf-8")
+    arguments = ["train", str(cohort), "--config", str(config), "--folder", str(config / "below"), "--json"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+        assert main(arguments) == 1
+    output = capsys.readouterr()
+    assert str(config / "below") in output.err
+    assert "files must be readable" in json.loads(output.out.splitlines()[-1])["refused"]
+
+
+def test_a_tracking_address_of_no_kind_is_a_refusal_and_no_traceback(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense:address")
+    assert main(["score", "models:/none/1", str(tmp_path), "--out", str(tmp_path / "out.parquet")]) == 69
+    assert "check MLFLOW_TRACKING_URI" in capsys.readouterr().err
+
+
 def test_the_list_of_commands_needs_no_heavy_import():
     code = (
         "import sys; from pipelines.cli import main\n"

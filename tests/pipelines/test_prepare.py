@@ -11,6 +11,7 @@ from models.errors import ConfigError, DataError
 from pipelines.cli import main
 from pipelines.cohort import read_cohort
 from pipelines.prepare import Source, prepare
+from pipelines.prepare_report import line
 
 STAY = (
     "Time,Parameter,Value\n00:00,RecordID,{0}\n00:00,Age,54\n00:00,Gender,0\n00:00,Height,-1\n"
@@ -119,3 +120,8 @@ def test_preparing_imports_no_slow_library(tmp_path, stays):
         check=False,
     )
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+
+
+def test_a_long_name_in_the_report_stays_apart_from_its_fact():
+    assert line("outcome in_hospital_death_true_risk", "12 stays") == "outcome in_hospital_death_true_risk 12 stays"
+    assert line("stays", "12") == "stays" + " " * 27 + "12"
