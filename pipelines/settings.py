@@ -34,6 +34,9 @@ MLFLOW_SWITCHES = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
+# A server that is down is said to be down within a minute or so, unless the operator wants to wait longer.
+MLFLOW_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -115,3 +118,5 @@ def local_settings(folder: Path) -> Settings:
 def switch_mlflow() -> None:
     """Sets MLflow's switches in this process; must run before `mlflow` is first imported."""
     os.environ.update(MLFLOW_SWITCHES)
+    for name, value in MLFLOW_DEFAULTS.items():
+        os.environ.setdefault(name, value)

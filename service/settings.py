@@ -2,7 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
-| `SEQUELA_MODEL` | `models:/name@alias`, `models:/name/version` or an artifact folder | `models:/mortality@champion` |
+| `SEQUELA_MODEL` | `models:/name@alias`, `models:/name/version` or an artifact folder | `models:/mortality-2012@champion` |
 | `SEQUELA_DEVICE` | `auto` (`cuda` where present), `cpu`, `cuda` or `cuda:<number>` | `auto` |
 | `SEQUELA_HOST`, `SEQUELA_PORT` | where to listen; port 0 takes a free one | `127.0.0.1`, `8000` |
 | `SEQUELA_CACHE` | folder of verified copies of models | `.sequela` in the working directory |
@@ -56,7 +56,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
-    model: Annotated[str, Field(min_length=1)] = "models:/mortality@champion"
+    model: Annotated[str, Field(min_length=1)] = "models:/mortality-2012@champion"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000

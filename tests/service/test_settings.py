@@ -7,7 +7,7 @@ from service.settings import Settings, fetch_environment, settings_from_environm
 
 def test_defaults_listen_on_the_loopback_interface_alone():
     settings = Settings()
-    assert (settings.host, settings.port, settings.model) == ("127.0.0.1", 8000, "models:/mortality@champion")
+    assert (settings.host, settings.port, settings.model) == ("127.0.0.1", 8000, "models:/mortality-2012@champion")
 
 
 def test_a_loopback_service_accepts_loopback_names_alone():
@@ -27,7 +27,7 @@ def test_variables_become_settings(monkeypatch):
     settings = settings_from_environment()
     assert settings.port == 9001
     assert settings.trusted_hosts == ("api", "*.example.org")
-    assert settings.model == "models:/mortality@champion"
+    assert settings.model == "models:/mortality-2012@champion"
 
 
 def test_a_wrong_variable_is_named_and_its_value_is_not_repeated(monkeypatch):
