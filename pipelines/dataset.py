@@ -14,7 +14,7 @@ from models.notes import NoteTokenizer
 from models.stay import Floats, Ints, Stays
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
-from pipelines.labels import StayOutcomes, StepTargets, make_targets, outcomes_of, step_labels, target_scale
+from pipelines.labels import StayOutcomes, StepTargets, make_targets, step_labels, target_scale, task_outcomes
 from pipelines.split import Part, split_patients
 
 
@@ -69,9 +69,9 @@ def build_dataset(cohort: Cohort, config: RunConfig, folder: Path, *, say: Calla
         say: receives lines for people.
 
     Raises:
-        DataError: if the outcome is unknown, or a part has no patient.
+        DataError: if the outcome is unknown or not of the task's kind, or a part has no patient.
     """
-    outcomes = outcomes_of(cohort, config.task.outcome)
+    outcomes = task_outcomes(cohort, config.task)
     indices = split_patients(cohort.patient_id, config.split)
     if config.calibration.include_validation:
         indices[Part.CALIBRATION] = np.concatenate([indices[Part.VALIDATION], indices[Part.CALIBRATION]])

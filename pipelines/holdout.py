@@ -12,7 +12,7 @@ from pathlib import Path
 from models.errors import DataError, RefusedError
 from models.scorer import Scorer
 from pipelines.cohort import Cohort, concat_cohorts, read_cohort
-from pipelines.labels import StayOutcomes, outcomes_of, step_labels
+from pipelines.labels import StayOutcomes, step_labels, task_outcomes
 from pipelines.scores import StepScores
 from pipelines.split import Part, SplitConfig, split_patients
 
@@ -28,7 +28,7 @@ def holdout_scores(scorer: Scorer, cohort: Cohort, split: SplitConfig) -> StepSc
     if not len(index):
         raise RefusedError("split.test must keep patients for a hold-out, got none; raise the share or bring more")
     task = scorer.bundle.task
-    known = outcomes_of(cohort, task.outcome)
+    known = task_outcomes(cohort, task)
     outcomes = StayOutcomes(known.value[index], known.time_min[index])
     stays = cohort.stays.select(index)
     scored = scorer.score(stays)

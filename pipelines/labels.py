@@ -78,9 +78,26 @@ def outcomes_of(cohort: Cohort, outcome: str) -> StayOutcomes:
     return StayOutcomes(value, time_min)
 
 
-def has_outcome(cohort: Cohort, outcome: str) -> bool:
-    """Whether a stay of the cohort has this outcome."""
-    return bool((cohort.outcomes["outcome"] == outcome).any())
+def task_outcomes(cohort: Cohort, task: TaskSpec) -> StayOutcomes:
+    """The task's outcome of every stay.
+
+    Raises:
+        DataError: if no stay of the cohort has it, or its values are not of the task's kind.
+    """
+    outcomes = outcomes_of(cohort, task.outcome)
+    known = outcomes.value[~np.isnan(outcomes.value)]
+    classes = {TargetKind.BINARY: 2, TargetKind.MULTICLASS: len(task.classes), TargetKind.REGRESSION: 0}[task.kind]
+    if classes and not np.isin(known, np.arange(classes)).all():
+        raise DataError(
+            f"outcome {task.outcome!r} must have the values 0 to {classes - 1} for a task of kind '{task.kind}', got "
+            "others; correct task.kind or task.classes, or map the words in the mapping's [outcomes.<name>.values]"
+        )
+    return outcomes
+
+
+def every_stay_has(cohort: Cohort, outcome: str) -> bool:
+    """Whether the outcome of every stay is known: simulated stays state what real ones beside them cannot."""
+    return int((cohort.outcomes["outcome"] == outcome).sum()) == len(cohort.stays)
 
 
 def step_labels(step_offsets: Ints, time_min: Ints, outcomes: StayOutcomes, task: TaskSpec) -> Floats:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from models.scorer import Scorer, Trajectories
 from pipelines.cohort import Cohort
-from pipelines.labels import outcomes_of, step_labels
+from pipelines.labels import step_labels, task_outcomes
 from pipelines.scores import StepScores
 
 # Stays scored at once: bounds the memory that their encoding takes.
@@ -34,10 +34,10 @@ def labelled_scores(scorer: Scorer, cohort: Cohort) -> StepScores:
     """Scores of a cohort beside its labels, for evaluation.
 
     Raises:
-        DataError: if the cohort does not have the model's outcome.
+        DataError: if the cohort does not have the model's outcome, or has other values of it.
     """
     task = scorer.bundle.task
-    outcomes = outcomes_of(cohort, task.outcome)
+    outcomes = task_outcomes(cohort, task)
     scored = score_cohort(scorer, cohort)
     return StepScores(
         stay_id=cohort.stays.stay_id,

@@ -32,7 +32,7 @@ from pipelines.config import RunConfig
 from pipelines.dataset import Dataset, PartData, build_dataset
 from pipelines.evaluate import evaluate
 from pipelines.fit import FitResult, fit_network
-from pipelines.labels import TRUE_RISK_SUFFIX, has_outcome, outcomes_of
+from pipelines.labels import TRUE_RISK_SUFFIX, every_stay_has, outcomes_of
 from pipelines.model_card import card_json, card_markdown
 from pipelines.scores import StepScores
 from pipelines.split import Part
@@ -238,9 +238,9 @@ def _summarised(cohort: Cohort, data: Dataset, config: RunConfig) -> dict[Part, 
 
 
 def _reference(cohort: Cohort, data: Dataset, task: TaskSpec) -> dict[str, BaselineScores]:
-    """The risks that the outcomes were drawn with, where a simulator states them: the best that can be reached."""
+    """The risks that the outcomes were drawn with, where a simulator states them all: the best that can be reached."""
     name = task.outcome + TRUE_RISK_SUFFIX
-    if task.scope is not LabelScope.STAY or task.kind is not TargetKind.BINARY or not has_outcome(cohort, name):
+    if task.scope is not LabelScope.STAY or task.kind is not TargetKind.BINARY or not every_stay_has(cohort, name):
         return {}
     risk = np.clip(outcomes_of(cohort, name).value, 1e-9, 1 - 1e-9)
     scores = []

@@ -10,8 +10,10 @@ from models.channel_encoding import Feature
 from models.encoding import Encoding
 from models.errors import DataError
 from models.notes import NoteTokenizer
+from models.task import TargetKind, TaskSpec
 from pipelines.baselines import BaselinesConfig
 from pipelines.dataset import build_dataset
+from pipelines.outcomes import Outcomes
 from pipelines.score_cohort import labelled_scores, score_table
 from pipelines.split import Part, split_patients
 from pipelines.train import train
@@ -93,6 +95,32 @@ def test_the_risk_that_a_simulator_drew_with_stands_in_the_table(line):
     true = line.good.baselines["true_risk"]["metrics"]["auroc"]
     assert true["low"] < true["value"] < true["high"]
     assert true["value"] > line.weak.metrics["metrics"]["auroc"]["value"]
+
+
+def test_simulated_stays_beside_others_train_without_a_best_reachable_risk(line, tmp_path):
+    outcomes = line.cohort.outcomes
+    drawn = outcomes["outcome"] == "in_hospital_death_true_risk"
+    kept = outcomes[~drawn | (outcomes["stay"] % 2 == 0)]
+    mixed = replace(line.cohort, outcome_rows=Outcomes.from_frame(kept))
+    config = replace(line.config, training=replace(line.config.training, max_epochs=1))
+    trained = train([mixed], config, folder=tmp_path, progress=False)
+    assert trained.baselines == {}
+    assert trained.metrics["stays"] == line.good.metrics["stays"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "classes", "values"),
+    [
+        (TargetKind.BINARY, "length_of_stay_d", (), "0 to 1"),
+        (TargetKind.BINARY, "discharge_destination", (), "0 to 1"),
+        (TargetKind.MULTICLASS, "discharge_destination", ("home", "died"), "0 to 1"),
+        (TargetKind.MULTICLASS, "length_of_stay_d", ("short", "middling", "long"), "0 to 2"),
+    ],
+)
+def test_an_outcome_of_another_kind_than_the_tasks_is_refused(line, tmp_path, kind, outcome, classes, values):
+    config = replace(line.config, task=TaskSpec(outcome, kind=kind, classes=classes))
+    with pytest.raises(DataError, match=f"'{outcome}' must have the values {values}"):
+        train([line.cohort], config, folder=tmp_path, progress=False)
 
 
 def test_an_unknown_outcome_is_refused_with_those_that_the_cohort_has(line, tmp_path):
