@@ -36,6 +36,13 @@ AUROC = {"value": 0.85, "low": 0.82, "high": 0.88}
 ArtifactMaker = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def own_mlflow_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes away the addresses that tests of registration leave: MLflow writes them to the process's environment."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def _training_stays(count: int = 24) -> Stays:
     rng = np.random.default_rng(7)
     rows = 12 * count
