@@ -16,6 +16,7 @@ from typing import Any
 
 from models.disclaimer import DISCLAIMER_EN
 from models.errors import SequelaError
+from pipelines.crash import EXIT_CRASHED, crashed
 
 COMMANDS = {
     "prepare": "read a source into a cohort",
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(str(error), as_json=args.json, status=int(getattr(error, "exit_status", 1)))
     except OSError as error:
         return _refuse(_unusable(error), as_json=args.json, status=1)
+    except Exception as error:  # noqa: BLE001 - whatever it is, its own text may hold what a file held
+        return _refuse(str(crashed(error)), as_json=args.json, status=EXIT_CRASHED)
     status = int(result.pop("exit_status", 0))
     if args.json:
         _print_json(result)

@@ -2,7 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
-| `SEQUELA_MODEL` | `models:/name@alias`, `models:/name/version` or an artifact folder | `models:/mortality-2012@champion` |
+| `SEQUELA_MODEL` | `models:/name@alias`, `models:/name/version` or a folder | `models:/mortality-2012@champion` |
 | `SEQUELA_DEVICE` | `auto` (`cuda` where present), `cpu`, `cuda` or `cuda:<number>` | `auto` |
 | `SEQUELA_HOST`, `SEQUELA_PORT` | where to listen; port 0 takes a free one | `127.0.0.1`, `8000` |
 | `SEQUELA_CACHE` | folder of verified copies of models | `.sequela` in the working directory |

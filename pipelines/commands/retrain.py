@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from models.disclaimer import DISCLAIMER_EN
 from models.errors import SequelaError
-
-EXIT_CRASHED = 70  # sysexits' EX_SOFTWARE
-
-
-class CrashedError(SequelaError):
-    """Raised in place of an unforeseen error: its exit status must not look like a refusal."""
-
-    exit_status = EXIT_CRASHED
+from pipelines.crash import crashed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,10 +30,8 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         result = retrain(config, Settings.from_environment(), progress=not args.quiet, say=say)
     except SequelaError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, Python's own exit status 1 would mean a refusal
-        # Where it happened, without the error's own text: that may hold what a file held.
-        sys.stderr.write("".join(traceback.format_tb(error.__traceback__)))
-        raise CrashedError(f"job must end by itself, got {type(error).__name__}; see the traceback above") from None
+    except Exception as error:  # noqa: BLE001 - a full disk too is no refusal of a job: it may run again
+        raise crashed(error) from None
     for check in result.verdict.checks:
         say(f"  {'holds' if check.passed else 'FAILS'}  {check.line()}")
     say(f"models:/{config.name}/{result.version}: {result.verdict.summary}")

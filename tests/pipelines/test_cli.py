@@ -95,3 +95,18 @@ def test_the_list_of_commands_needs_no_heavy_import():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_unforeseen_error_exits_with_70_and_without_its_own_text(monkeypatch, capsys):
+    from pipelines.commands import score
+
+    secret = "patient Smith, potassium 7.9"
+
+    def fall_over(*_: object) -> dict:
+        raise KeyError(secret)
+
+    monkeypatch.setattr(score, "run", fall_over)
+    assert main(["score", "models:/x/1", "cohort", "--out", "x.parquet", "--json"]) == 70
+    output = capsys.readouterr()
+    assert "Smith" not in output.out + output.err
+    assert "KeyError" in output.err

@@ -46,7 +46,12 @@ def registry(make_artifact, tmp_path_factory):
     address = f"sqlite:///{folder / 'mlflow.db'}"
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", REGISTER, json.dumps(versions), str(folder / "artifacts")],
-        env={**os.environ, "MLFLOW_TRACKING_URI": address, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env={
+            # Other tests of this process may have left addresses of theirs.
+            **{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
+            "MLFLOW_TRACKING_URI": address,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
         check=True,
         capture_output=True,
     )
