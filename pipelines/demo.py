@@ -15,6 +15,7 @@ from pipelines.config import RunConfig, load_config
 from pipelines.local_server import free_port, post_json, running, start, wait_until_ready
 from pipelines.promote import Evidence, promote
 from pipelines.publish import Publication
+from pipelines.retrain_config import GateConfig
 from pipelines.settings import Settings, local_settings
 from pipelines.sources.simulated_notes import Language
 from pipelines.sources.simulator import best_reachable_auroc, simulate
@@ -22,6 +23,8 @@ from pipelines.train import train
 
 Say = Callable[[str], None]
 DASHBOARD_PORT = 5000
+# Seventy events leave a slope's standard error near 0.15: a demo must not end by that chance.
+DEMO_GATE = GateConfig(slope=(0.6, 1.7))
 
 
 def run_demo(folder: Path, config_file: Path, *, stays: int, dashboard: bool, say: Say) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def run_demo(folder: Path, config_file: Path, *, stays: int, dashboard: bool, sa
         say(f"  {line}")
     say(f"  best reachable AUROC (risk known to the simulator): {best_reachable_auroc(cohort):.3f}")
     say(f"3/5 register: models:/{config.name}/{version}, alias challenger")
-    evidence = Evidence(cohort=cohort, scores=trained.scores)
+    evidence = Evidence(cohort=cohort, scores=trained.scores, gate=DEMO_GATE)
     verdict = promote(config.name, version, settings=settings, evidence=evidence)
     say(f"4/5 promote: alias champion ({verdict.summary})")
     answer = _score_over_http(cohort, config, settings, folder, say=say)
