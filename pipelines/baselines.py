@@ -112,7 +112,7 @@ def fit_baselines(
             mean=mean,
             scale=scale,
         )
-        scores = [_scores(part, z, fitted) for part, z in zip((calibration, test), logits, strict=True)]
+        scores = [part_scores(part, z, fitted) for part, z in zip((calibration, test), logits, strict=True)]
         found[name] = BaselineScores(*scores)
     return found
 
@@ -179,7 +179,8 @@ def _hours(part: LabelledPart) -> Floats:
     return part.encoded.time_min / MINUTES_PER_HOUR
 
 
-def _scores(part: LabelledPart, logit: Floats, calibration: Calibration) -> StepScores:
+def part_scores(part: LabelledPart, logit: Floats, calibration: Calibration) -> StepScores:
+    """Calibrated scores of a part's time steps beside their labels."""
     return StepScores(
         stay_id=part.stays.stay_id,
         patient_id=part.patient_id,

@@ -12,7 +12,7 @@ from pathlib import Path
 from models.errors import DataError, RefusedError
 from models.scorer import Scorer
 from pipelines.cohort import Cohort, concat_cohorts, read_cohort
-from pipelines.labels import StayOutcomes, step_labels, task_outcomes
+from pipelines.score_cohort import labelled_scores
 from pipelines.scores import StepScores
 from pipelines.split import Part, SplitConfig, split_patients
 
@@ -27,21 +27,7 @@ def holdout_scores(scorer: Scorer, cohort: Cohort, split: SplitConfig) -> StepSc
     index = split_patients(cohort.patient_id, split)[Part.TEST]
     if not len(index):
         raise RefusedError("split.test must keep patients for a hold-out, got none; raise the share or bring more")
-    task = scorer.bundle.task
-    known = task_outcomes(cohort, task)
-    outcomes = StayOutcomes(known.value[index], known.time_min[index])
-    stays = cohort.stays.select(index)
-    scored = scorer.score(stays)
-    return StepScores(
-        stay_id=stays.stay_id,
-        patient_id=tuple(cohort.patient_id[i] for i in index),
-        step_offsets=scored.step_offsets,
-        time_min=scored.time_min,
-        logit=scored.logit,
-        risk=scored.risk,
-        label=step_labels(scored.step_offsets, scored.time_min, outcomes, task),
-        onset_min=outcomes.time_min,
-    )
+    return labelled_scores(scorer, cohort, index)
 
 
 def read_cohorts(folders: Sequence[Path], *, fingerprint: str) -> Cohort:

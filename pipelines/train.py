@@ -26,7 +26,7 @@ from models.encoding import Encoding
 from models.forward import score_logits
 from models.record import to_plain
 from models.task import LabelScope, TargetKind, TaskSpec
-from pipelines.baselines import BaselineScores, fit_baselines
+from pipelines.baselines import BaselineScores, fit_baselines, part_scores
 from pipelines.cohort import Cohort, concat_cohorts
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset, PartData, build_dataset
@@ -183,22 +183,8 @@ def _network_scores(data: Dataset, fit: FitResult, calibration: Calibration) -> 
     scores = []
     for part in (data.parts[Part.CALIBRATION], data.parts[Part.TEST]):
         logit = score_logits(fit.network, part.encoded).astype(np.float64)
-        scores.append(step_scores(part, logit, calibration.apply(logit, part.encoded.time_min / 60.0)))
+        scores.append(part_scores(part, logit, calibration))
     return BaselineScores(*scores)
-
-
-def step_scores(part: PartData, logit: np.ndarray[Any, Any], risk: np.ndarray[Any, Any]) -> StepScores:
-    """The scores of a part's time steps beside their labels."""
-    return StepScores(
-        stay_id=part.stays.stay_id,
-        patient_id=part.patient_id,
-        step_offsets=part.encoded.step_offsets,
-        time_min=part.encoded.time_min,
-        logit=logit,
-        risk=risk,
-        label=part.label,
-        onset_min=part.outcomes.time_min,
-    )
 
 
 def judge(scores: BaselineScores, config: RunConfig) -> dict[str, Any]:
@@ -242,11 +228,12 @@ def _reference(cohort: Cohort, data: Dataset, task: TaskSpec) -> dict[str, Basel
     name = task.outcome + TRUE_RISK_SUFFIX
     if task.scope is not LabelScope.STAY or task.kind is not TargetKind.BINARY or not every_stay_has(cohort, name):
         return {}
+    itself = Calibration.identity(task.kind, 1)
     risk = np.clip(outcomes_of(cohort, name).value, 1e-9, 1 - 1e-9)
     scores = []
     for part in (data.parts[Part.CALIBRATION], data.parts[Part.TEST]):
         stepwise = np.repeat(risk[part.index], part.encoded.lengths)[:, None]
-        scores.append(step_scores(part, np.log(stepwise / (1 - stepwise)), stepwise))
+        scores.append(part_scores(part, np.log(stepwise / (1 - stepwise)), itself))
     return {TRUE_RISK: BaselineScores(*scores)}
 
 
