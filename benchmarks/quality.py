@@ -2,6 +2,7 @@
 
     python benchmarks/quality.py mortality --data FOLDER      # Challenge 2012: train on a, test on b, and the reverse
     python benchmarks/quality.py sepsis --data FOLDER         # Challenge 2019 A: held-out patients
+    python benchmarks/quality.py sepsis --keys one two        # the same on other splits of the patients
 
 Everything runs through the `sequela` command, as a user would run it; wall times include the start of the
 processes. Results are written as JSON to `--out`.
@@ -10,6 +11,7 @@ processes. Results are written as JSON to `--out`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -38,8 +40,10 @@ def sequela(*arguments: str, folder: Path) -> tuple[dict[str, Any], float]:
     return json.loads(done.stdout.splitlines()[-1]), time.perf_counter() - began
 
 
-def mortality(data: Path, folder: Path, seeds: list[int]) -> list[dict[str, Any]]:
-    """Challenge 2012, both directions, every seed."""
+def mortality(data: Path, folder: Path, seeds: list[int], keys: list[str]) -> list[dict[str, Any]]:
+    """Challenge 2012, both directions, every seed; the other set is the hold-out, so keys of a split say nothing."""
+    if keys:
+        raise SystemExit("--keys must go with sepsis, got mortality; drop it")
     source = data / "challenge2012"
     for name in "ab":
         _prepare(
@@ -67,13 +71,13 @@ def mortality(data: Path, folder: Path, seeds: list[int]) -> list[dict[str, Any]
     return rows
 
 
-def sepsis(data: Path, folder: Path, seeds: list[int]) -> list[dict[str, Any]]:
+def sepsis(data: Path, folder: Path, seeds: list[int], keys: list[str]) -> list[dict[str, Any]]:
     """Challenge 2019 A: held-out patients, with the baselines on the same ones."""
     _prepare(folder / "2019a", "challenge2019", str(data / "challenge2019" / "training_setA.tar.xz"), folder=folder)
     rows = []
-    for seed in seeds:
-        trained, seconds = _train(folder, "2019a", "sepsis-2019", seed)
-        rows.append(_row(f"network, seed {seed}", trained["metrics"], seconds))
+    for seed, key in itertools.product(seeds, keys or ["sepsis-2019"]):
+        trained, seconds = _train(folder, "2019a", "sepsis-2019", seed, f"split.key={key}")
+        rows.append(_row(f"network, seed {seed}, key {key}", trained["metrics"], seconds))
         rows += [_row(f"  baseline {n}", m, 0.0) for n, m in trained["baselines"].items()]
     return rows
 
@@ -83,8 +87,8 @@ def _prepare(out: Path, source: str, *paths: str, folder: Path) -> None:
         sequela("prepare", source, *paths, "--out", str(out), folder=folder)
 
 
-def _train(folder: Path, cohort: str, config: str, seed: int) -> tuple[dict[str, Any], float]:
-    work = folder / f"work-{cohort}-{seed}"
+def _train(folder: Path, cohort: str, config: str, seed: int, *overrides: str) -> tuple[dict[str, Any], float]:
+    work = folder / "-".join(["work", cohort, str(seed), *overrides])
     return sequela(
         "train",
         str(folder / cohort),
@@ -92,6 +96,7 @@ def _train(folder: Path, cohort: str, config: str, seed: int) -> tuple[dict[str,
         f"configs/{config}.toml",
         "--set",
         f"seed={seed}",
+        *(word for override in overrides for word in ("--set", override)),
         "--folder",
         str(work),
         "--quiet",
@@ -112,10 +117,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SEQUELA_DATA", "data")))
     parser.add_argument("--folder", type=Path, default=Path("work/quality"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--keys", nargs="+", default=[], help="other splits of the patients (sepsis)")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    rows = {"mortality": mortality, "sepsis": sepsis}[args.task](args.data, args.folder, args.seeds)
+    rows = {"mortality": mortality, "sepsis": sepsis}[args.task](args.data, args.folder, args.seeds, args.keys)
     out = args.out or args.folder / f"{args.task}.json"
     out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
 
