@@ -159,6 +159,7 @@ def _read_scorer(folder: Path, *, device: str, digest: str) -> Scorer:
         outputs=bundle.task.outputs,
         notes=bundle.notes,
         vocabulary_size=tokenizer.vocabulary_size if tokenizer is not None else 0,
+        layout=bundle.encoding.layout,
     )
     try:
         weights = safetensors.torch.load_file(folder / WEIGHTS)

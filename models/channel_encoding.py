@@ -20,6 +20,8 @@ from models.stay import Floats, Ints
 HUNDRED = 100.0
 # The gap of a channel that was never observed; a gap is never negative otherwise.
 NEVER_GAP = -1.0
+# Hours that are 1 on the scale of DELTA, which is linear.
+DAY_H = 24.0
 
 
 class Feature(StrEnum):
@@ -34,6 +36,11 @@ class Feature(StrEnum):
     MAX = "max"
     FIRST = "first"
     TREND = "trend"
+    DELTA = "delta"
+
+
+SUMMARIES: tuple[Feature, ...] = tuple(feature for feature in Feature if feature is not Feature.DELTA)
+"""All that a channel tells but DELTA, which says less than GAP except to a cell that is built on it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class ChannelEncoding:
         return np.where(self.standardiser.used, NEVER_GAP, 0.0)
 
     def summaries(self, statistics: Floats, channel: Ints) -> Floats:
-        """(m, features) features of (STATISTICS, m) statistics; MASK and GAP depend on the step and are 0 here."""
+        """(m, features) features of (STATISTICS, m) statistics; MASK, GAP and DELTA hang on the step and are 0 here."""
         out = np.zeros((len(channel), len(self.features)))
         for column, feature in enumerate(self.features):
             match feature:
@@ -118,8 +125,32 @@ class ChannelEncoding:
         scaled = np.log1p(np.where(observed, stamp - last_min, 0.0) / 60.0) / np.log1p(WEEK_H)
         return np.where(observed, np.minimum(scaled, self.standardiser.clip), self._never_gap)
 
-    def step(self, statistics: Floats, stamp_min: int, present: NDArray[np.bool_]) -> Floats:
-        """(width,) features of one step from the statistics after it; `present` marks channels observed in it."""
+    def deltas(self, stamp: NDArray[Any], since_min: NDArray[Any]) -> Floats:
+        """(..., channels) days from the step before this one that observed the channel, else from the first step.
+
+        With s the stamps and m the masks of a stay's steps, delta_0 = 0 and
+        delta_t = s_t - s_(t-1) + (1 - m_(t-1)) delta_(t-1). It is not clipped, so that it stays exact; 0 for a
+        channel that training never had.
+
+        Args:
+            stamp: (..., 1) minutes at which the steps are stamped.
+            since_min: (..., channels) stamps of the steps before them that are counted from.
+
+        Source: Che et al. 2018, Recurrent Neural Networks for Multivariate Time Series with Missing Values, eq. 2.
+        """
+        return np.where(self.standardiser.used, (stamp - since_min) / (60.0 * DAY_H), 0.0)
+
+    def step(
+        self, statistics: Floats, stamp_min: int, present: NDArray[np.bool_], since_min: Ints | None = None
+    ) -> Floats:
+        """(width,) features of one step.
+
+        Args:
+            statistics: (STATISTICS, channels) after the step.
+            stamp_min: minute at which the step is stamped.
+            present: (channels,) which channels are observed in it.
+            since_min: (channels,) stamp that DELTA counts from; None: this is the stay's first step.
+        """
         out = self.summaries(statistics, np.arange(len(self.names)))
         if Feature.MASK in self.features:
             out[:, self.features.index(Feature.MASK)] = present
@@ -127,6 +158,8 @@ class ChannelEncoding:
             observed = statistics[running.COUNT] > 0
             gaps = self.gaps(np.array([stamp_min]), statistics[running.LAST_MIN], observed)
             out[:, self.features.index(Feature.GAP)] = gaps
+        if Feature.DELTA in self.features and since_min is not None:
+            out[:, self.features.index(Feature.DELTA)] = self.deltas(np.array([stamp_min]), since_min)
         return out.reshape(-1)
 
     def write(self, out: NDArray[Any], series: Series, step_offsets: Ints, time_min: Ints) -> None:
@@ -148,6 +181,9 @@ class ChannelEncoding:
         if Feature.GAP in self.features:
             last_min = np.concatenate([[0], series.minute])[known]
             target[:, :, self.features.index(Feature.GAP)] = self.gaps(time_min[:, None], last_min, known > 0)
+        if Feature.DELTA in self.features:
+            since_min = _since(series, known, step_offsets, time_min)
+            target[:, :, self.features.index(Feature.DELTA)] = self.deltas(time_min[:, None], since_min)
 
     def _table(self, series: Series, dtype: np.dtype[Any]) -> NDArray[Any]:
         """(1 + m, features): row 0 is a channel without observation, row 1 + i is known after observation i."""
@@ -172,3 +208,14 @@ def _last_rows(series: Series, step_offsets: Ints, channels: int) -> NDArray[np.
     first_row = np.repeat(series.stay_start[:-1], np.diff(step_offsets))
     known[known <= first_row[:, None]] = 0
     return known
+
+
+def _since(series: Series, known: NDArray[np.int64], step_offsets: Ints, time_min: Ints) -> NDArray[np.int64]:
+    """(steps, channels) stamp of the step before that observed the channel, of the stay's first where none did."""
+    first = np.repeat(step_offsets[:-1], np.diff(step_offsets))
+    # What was known after the step before; a stay's first step has nothing before it.
+    before = np.zeros_like(known)
+    before[1:] = known[:-1]
+    before[first == np.arange(len(first))] = 0
+    entered = np.concatenate([[0], series.step])[before]
+    return time_min[np.where(before > 0, entered, first[:, None])]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
+from models.layout import Layout
 from models.stay import Ints, gather_ragged
 
 
@@ -24,6 +25,7 @@ class Encoded:
         note_step: (notes,) row of `features` at which the note enters; ascending.
         note_offsets: (notes + 1,) tokens of note j.
         tokens: (tokens,) int32 token ids; id 0 is padding and never occurs.
+        layout: which columns hold value, mask and delta of every channel; None: not known, or not among them.
     """
 
     features: NDArray[Any]
@@ -32,6 +34,7 @@ class Encoded:
     note_step: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     note_offsets: Ints = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     tokens: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    layout: Layout | None = None
 
     def __post_init__(self) -> None:
         """Checks that the arrays fit each other."""
@@ -76,4 +79,5 @@ class Encoded:
             note_step=new_row[self.note_step[notes]],
             note_offsets=note_offsets,
             tokens=self.tokens[token_rows],
+            layout=self.layout,
         )

@@ -16,12 +16,13 @@ from numpy.lib.format import open_memmap
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from models import running, stepping
-from models.channel_encoding import ChannelEncoding, Feature
+from models.channel_encoding import SUMMARIES, ChannelEncoding, Feature
 from models.channels import StaticVariable
 from models.clock import CLOCK, clock_features, previous_stamps
 from models.encoded import Encoded
 from models.errors import ConfigError, DataError
 from models.grid import Grid, GridKind, GridSpec, Moments
+from models.layout import Layout
 from models.notes import NoteTokenizer
 from models.series import Rows, Series
 from models.standardise import Standardiser
@@ -41,7 +42,7 @@ class EncodingConfig:
         grid: a step per distinct minute, or fixed bins.
         width_h: width of a fixed bin in hours.
         features: what each channel tells at a step.
-        clip: bound of the absolute value of every feature.
+        clip: bound of the absolute value of every feature but DELTA.
         channels: names of the channels to use; empty: all that at least `min_stays` training stays have.
         statics: names of the static variables to use; empty: all.
         min_stays: training stays that must have a channel for it to be used when `channels` is empty.
@@ -49,7 +50,7 @@ class EncodingConfig:
 
     grid: GridKind = GridKind.EVENT
     width_h: float = 1.0
-    features: tuple[Feature, ...] = tuple(Feature)
+    features: tuple[Feature, ...] = SUMMARIES
     clip: float = 6.0
     channels: tuple[str, ...] = ()
     statics: tuple[str, ...] = ()
@@ -75,7 +76,7 @@ class Encoding:
         grid: how time is cut into steps.
         channels: fitted encoding of the channels.
         statics: fitted encoding of the static variables.
-        clip: bound of the absolute value of every feature.
+        clip: bound of the absolute value of every feature but DELTA.
     """
 
     grid: GridSpec
@@ -121,6 +122,11 @@ class Encoding:
         """Number of features of a time step."""
         return self.channels.width + len(CLOCK) + self.statics.width
 
+    @property
+    def layout(self) -> Layout | None:
+        """Which columns hold value, mask and delta of every channel; None if the features lack one of them."""
+        return Layout.of(len(self.channels.names), self.channels.features)
+
     def never_observed(self, stays: Stays) -> tuple[str, ...]:
         """Names of the encoding's channels without any observation in these stays."""
         seen = {stays.channels[i] for i in np.unique(stays.channel).tolist()}
@@ -159,9 +165,9 @@ class Encoding:
             features.flush()
             features = np.load(str(out), mmap_mode="r")
         if tokenizer is None:
-            return Encoded(features, grid.step_offsets, grid.time_min)
+            return Encoded(features, grid.step_offsets, grid.time_min, layout=self.layout)
         tokens, note_offsets = tokenizer.encode_all(stays.note_text)
-        return Encoded(features, grid.step_offsets, grid.time_min, grid.note_step, note_offsets, tokens)
+        return Encoded(features, grid.step_offsets, grid.time_min, grid.note_step, note_offsets, tokens, self.layout)
 
     def start(self, stays: Stays) -> EncoderState:
         """The state of a live stay before its first time step.
@@ -171,7 +177,9 @@ class Encoding:
         """
         if len(stays) != 1:
             raise DataError(f"stays must hold one stay, got {len(stays)}; start each stay by itself")
-        return EncoderState(running.empty(len(self.channels.names)), self.statics.apply(stays)[0])
+        channels = len(self.channels.names)
+        since_min = np.zeros(channels, dtype=np.int64)
+        return EncoderState(running.empty(channels), self.statics.apply(stays)[0], None, since_min)
 
     def step(
         self,
@@ -208,11 +216,11 @@ class Encoding:
         present[readings.channel] = True
         previous = time_min if state.stamp_min is None else state.stamp_min
         features = [
-            self.channels.step(statistics, time_min, present),
+            self.channels.step(statistics, time_min, present, state.counts_from),
             clock_features(np.array([time_min]), np.array([previous]), self.clip)[0],
             state.static,
         ]
-        return np.concatenate(features), EncoderState(statistics, state.static, time_min)
+        return np.concatenate(features), state.after(statistics, time_min, present)
 
 
 def _allocate(shape: tuple[int, int], dtype: np.dtype[Any], out: Path | None) -> NDArray[Any]:

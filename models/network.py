@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.batch import Chunk
 from models.cells import Cell, Initialisation, RecurrentStack, initialise
 from models.errors import ConfigError, DataError
+from models.layout import Layout
 from models.note_encoder import NoteEncoder
 from models.notes import NotesConfig
 from models.pooling import Pooling, RunningPool
@@ -78,6 +79,7 @@ class RecurrentNetwork(nn.Module):
         outputs: number of logits at a time step.
         notes: how notes are read; None or not enabled: notes are not read.
         vocabulary_size: number of token ids; needed with notes.
+        layout: which features are value, mask and delta of every channel (`Encoding.layout`).
 
     Example:
         >>> network = RecurrentNetwork(NetworkConfig(hidden_size=4), width=3, outputs=1)
@@ -95,6 +97,7 @@ class RecurrentNetwork(nn.Module):
         outputs: int,
         notes: NotesConfig | None = None,
         vocabulary_size: int = 0,
+        layout: Layout | None = None,
     ) -> None:
         super().__init__()
         self.config, self.width, self.outputs = config, width, outputs

@@ -71,11 +71,14 @@ class EncoderState:
         statistics: (STATISTICS, channels) float64 running statistics.
         static: (width,) float64 features of the static values.
         stamp_min: stamp of the last committed step; None before the first.
+        since_min: (channels,) stamp of the last committed step that observed the channel, of the stay's first
+            where none did; all 0 before the first.
     """
 
     statistics: Floats
     static: Floats
-    stamp_min: int | None = None
+    stamp_min: int | None
+    since_min: Ints
 
     def check(self, channels: int, static_width: int) -> None:
         """Refuses a state that another encoding made.
@@ -84,11 +87,28 @@ class EncoderState:
             DataError: if the shapes are not those of an encoding of so many channels and static features.
         """
         expected = (running.STATISTICS, channels)
-        if self.statistics.shape != expected or self.static.shape != (static_width,):
+        got = (self.statistics.shape, self.static.shape, self.since_min.shape)
+        if got != (expected, (static_width,), (channels,)):
             raise DataError(
-                f"state must be of shape {expected} and {(static_width,)}, got {self.statistics.shape} and "
-                f"{self.static.shape}; start it with this encoding"
+                f"state must be of shape {expected}, {(static_width,)} and {(channels,)}, got {got[0]}, {got[1]} and "
+                f"{got[2]}; start it with this encoding"
             )
+
+    @property
+    def counts_from(self) -> Ints | None:
+        """(channels,) stamps that the next step's DELTA counts from; None if it is the stay's first."""
+        return None if self.stamp_min is None else self.since_min
+
+    def after(self, statistics: Floats, time_min: int, present: NDArray[np.bool_]) -> EncoderState:
+        """The state after a step.
+
+        Args:
+            statistics: (STATISTICS, channels) after it.
+            time_min: its stamp.
+            present: (channels,) which channels it observed.
+        """
+        fresh = present if self.stamp_min is not None else np.ones_like(present)
+        return EncoderState(statistics, self.static, time_min, np.where(fresh, time_min, self.since_min))
 
     def check_follows(self, time_min: int, readings: Readings, *, same_minute: bool) -> None:
         """Refuses a step that cannot come next.
@@ -120,6 +140,7 @@ class EncoderState:
                 "statistics": np.ascontiguousarray(self.statistics),
                 "static": np.ascontiguousarray(self.static),
                 "stamp_min": np.array(clock, dtype=np.int64),
+                "since_min": np.ascontiguousarray(self.since_min),
             }
         )
 
@@ -133,12 +154,13 @@ class EncoderState:
         try:
             arrays = safetensors.numpy.load(data)
             statistics, static, clock = arrays["statistics"], arrays["static"], arrays["stamp_min"]
+            since = arrays["since_min"]
         except (safetensors.SafetensorError, KeyError) as error:
             raise ArtifactError(
                 f"encoder state must be bytes written by EncoderState.to_bytes, got {len(data)} other bytes; "
                 "encode the stay again from its observations"
             ) from error
-        return cls(statistics, static, int(clock[0]) if len(clock) else None)
+        return cls(statistics, static, int(clock[0]) if len(clock) else None, since)
 
 
 def advance(statistics: Floats, readings: Readings, score: Floats) -> Floats:

@@ -116,7 +116,12 @@ def fit_network(
     with torch.random.fork_rng(), _stoppable(files):
         torch.manual_seed(seed)
         built = RecurrentNetwork(
-            network, width=train[0].width, outputs=task.outputs, notes=notes, vocabulary_size=vocabulary_size
+            network,
+            width=train[0].width,
+            outputs=task.outputs,
+            notes=notes,
+            vocabulary_size=vocabulary_size,
+            layout=train[0].layout,
         )
         set_output_bias(built, sums, task, positive_weight=training.positive_weight)
         rate, sweep = _learning_rate(built, train, objective, training, seed, checkpoint)

@@ -21,7 +21,7 @@ import torch
 from models.artifact import save_artifact
 from models.bundle import Bundle
 from models.calibration import Calibration
-from models.channel_encoding import Feature
+from models.channel_encoding import SUMMARIES
 from models.encoding import Encoding
 from models.forward import score_logits
 from models.record import to_plain
@@ -212,9 +212,9 @@ def _baselines(cohort: Cohort, data: Dataset, config: RunConfig) -> dict[str, Ba
 
 def _summarised(cohort: Cohort, data: Dataset, config: RunConfig) -> dict[Part, PartData]:
     """The parts with every summary of every channel: a network that is shown less is no reason for weak baselines."""
-    if set(config.encoding.features) == set(Feature):
+    if set(config.encoding.features) == set(SUMMARIES):
         return data.parts
-    whole = replace(config.encoding, features=tuple(Feature))
+    whole = replace(config.encoding, features=SUMMARIES)
     encoding = Encoding.fit(data.parts[Part.TRAIN].stays, whole, statics=cohort.statics)
     # With the tokenizer, so that notes make the same time steps as for the network.
     return {

@@ -65,6 +65,7 @@ def save_small_model(
         outputs=target.outputs,
         notes=NOTES if notes else None,
         vocabulary_size=tokenizer.vocabulary_size if tokenizer else 0,
+        layout=fitted.layout,
     )
     rows = ((0.2, 0.1, -0.1),) * target.outputs
     bundle = Bundle(

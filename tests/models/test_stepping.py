@@ -53,6 +53,7 @@ def same(first, second):
         np.array_equal(first.statistics, second.statistics)
         and np.array_equal(first.static, second.static)
         and first.stamp_min == second.stamp_min
+        and np.array_equal(first.since_min, second.since_min)
     )
 
 
@@ -124,7 +125,7 @@ def test_a_state_survives_its_bytes(committed):
 
 
 def test_a_state_of_37_channels_is_a_few_kilobytes_however_long_the_stay():
-    state = EncoderState(np.zeros((11, 37)), np.zeros(20), 10**6)
+    state = EncoderState(np.zeros((11, 37)), np.zeros(20), 10**6, np.zeros(37, np.int64))
     assert len(state.to_bytes()) < 4096
 
 
