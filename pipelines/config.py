@@ -16,7 +16,7 @@ from models.notes import NotesConfig
 from models.record import from_plain
 from models.task import TaskSpec
 from pipelines.baselines import BaselinesConfig
-from pipelines.evaluate import EvaluationConfig
+from pipelines.evaluation_config import EvaluationConfig
 from pipelines.retrain_config import RetrainConfig
 from pipelines.split import SplitConfig
 from pipelines.training_config import Monitor, TrainingConfig

@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
-from models.errors import ConfigError
 from models.stay import Floats, Ints
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines import challenge_scores, metrics
-from pipelines.bootstrap import Estimates, Resampling, estimate
+from pipelines.bootstrap import Estimates, estimate
+from pipelines.evaluation_config import EvaluationConfig
+from pipelines.merged_rows import MakeStatistic, estimate_rows
 from pipelines.scores import StepScores
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What is reported, and how its intervals are made.
-
-    Args:
-        bootstrap: number of draws of patients.
-        hours: hours into the stay at which risks are evaluated too.
-        alert_rates: shares of stays (or time steps) that alert, for the sensitivities.
-        level: of the intervals.
-        seed: of the draws.
-    """
-
-    bootstrap: int = 1000
-    hours: tuple[float, ...] = (6.0, 12.0, 24.0, 48.0)
-    alert_rates: tuple[float, ...] = (0.05, 0.1, 0.2)
-    level: float = 0.95
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuses settings that cannot hold."""
-        Resampling(self.bootstrap, self.level, self.seed)
-        if any(not 0.0 < rate < 1.0 for rate in self.alert_rates) or any(hour <= 0 for hour in self.hours):
-            raise ConfigError(
-                f"evaluation.alert_rates must lie between 0 and 1 and evaluation.hours above 0, got "
-                f"{list(self.alert_rates)} and {list(self.hours)}; correct them"
-            )
-
-    @property
-    def resampling(self) -> Resampling:
-        """How intervals are made."""
-        return Resampling(self.bootstrap, self.level, self.seed)
 
 
 def evaluate(
@@ -153,9 +121,11 @@ class _Judge:
         target = 0 if self.task.kind is TargetKind.MULTICLASS else k
         found = Estimates()
         for suffix, rows in self._occasions(target):
-            alert_rates = () if suffix else self.config.alert_rates
-            for statistic in self._statistics(rows, k, alert_rates):
-                self._add(found, statistic, rows, suffix)
+            if self.task.kind is TargetKind.REGRESSION:
+                errors = metrics.number_errors(self.scores.label[rows, k], self.scores.risk[rows, k])
+                self._add(found, errors, rows, suffix)
+            else:
+                self._add_probabilities(found, rows, k, suffix)
         if self.task.kind is TargetKind.BINARY:
             self._add_challenge_scores(found, k)
         return found
@@ -175,19 +145,22 @@ class _Judge:
             yield f"_at_{hour:g}h", _with_label(self.scores, self.scores.rows_at(hour), target)
 
     def _add(self, found: Estimates, statistic: metrics.Statistic, rows: Ints, suffix: str = "") -> None:
-        estimates = estimate(statistic, self.patient_of_step[rows], self.config.resampling)
-        found.merge(estimates, suffix=suffix, **({"stays": len(rows)} if suffix else {}))
+        self._merge(found, estimate(statistic, self.patient_of_step[rows], self.config.resampling), rows, suffix)
 
-    def _statistics(self, rows: Ints, k: int, alert_rates: tuple[float, ...]) -> list[metrics.Statistic]:
-        risk = self.scores.risk[rows, k]
-        if self.task.kind is TargetKind.REGRESSION:
-            return [metrics.number_errors(self.scores.label[rows, k], risk)]
-        label = self._positive(rows, k)
-        return [
-            metrics.discrimination(label, risk, alert_rates),
-            metrics.probability_errors(label, risk),
-            metrics.calibration_line(label, risk),
-        ]
+    def _add_probabilities(self, found: Estimates, rows: Ints, k: int, suffix: str) -> None:
+        alert_rates = () if suffix else self.config.alert_rates
+        label, risk = self._positive(rows, k), self.scores.risk[rows, k]
+        makers: tuple[MakeStatistic, ...] = (
+            partial(metrics.discrimination, alert_rates=alert_rates),
+            metrics.probability_errors,
+            metrics.calibration_line,
+        )
+        for make in makers:
+            estimates = estimate_rows(make, label, risk, self.patient_of_step[rows], self.config.resampling)
+            self._merge(found, estimates, rows, suffix)
+
+    def _merge(self, found: Estimates, estimates: Estimates, rows: Ints, suffix: str) -> None:
+        found.merge(estimates, suffix=suffix, **({"stays": len(rows)} if suffix else {}))
 
     def _positive(self, rows: Ints, k: int) -> Floats:
         if self.task.kind is TargetKind.MULTICLASS:

@@ -7,7 +7,8 @@ import numpy as np
 from models.stay import Floats
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines.challenge_scores import hourly_decisions
-from pipelines.evaluate import EvaluationConfig, has_utility, judged_rows, threshold_key
+from pipelines.evaluate import has_utility, judged_rows, threshold_key
+from pipelines.evaluation_config import EvaluationConfig
 from pipelines.metrics import Ranking
 from pipelines.scores import StepScores
 

@@ -29,7 +29,8 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pipelines.cohort import read_cohort
     from pipelines.commands.out_file import check_out_file
     from pipelines.commands.train import metric_lines
-    from pipelines.evaluate import EvaluationConfig, evaluate
+    from pipelines.evaluate import evaluate
+    from pipelines.evaluation_config import EvaluationConfig
     from pipelines.registry import resolve_model
     from pipelines.score_cohort import labelled_scores
     from pipelines.settings import Settings

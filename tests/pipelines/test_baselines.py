@@ -11,7 +11,8 @@ from models.errors import ConfigError, DataError
 from models.stay import Stays
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines.baselines import LINEAR, TREES, BaselinesConfig, fit_baselines
-from pipelines.evaluate import EvaluationConfig, evaluate
+from pipelines.evaluate import evaluate
+from pipelines.evaluation_config import EvaluationConfig
 from pipelines.labels import StayOutcomes, StepTargets
 from pipelines.summaries import training_rows
 

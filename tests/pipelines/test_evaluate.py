@@ -8,7 +8,8 @@ from sklearn.metrics import roc_auc_score
 
 from models.errors import ConfigError, DataError
 from models.task import AfterEvent, LabelScope, TargetKind, TaskSpec
-from pipelines.evaluate import EvaluationConfig, evaluate
+from pipelines.evaluate import evaluate
+from pipelines.evaluation_config import EvaluationConfig
 from pipelines.scores import StepScores
 from pipelines.thresholds import choose_thresholds
 

@@ -8,7 +8,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from models.errors import DataError
 from models.task import LabelScope, TargetKind, TaskSpec
-from pipelines.evaluate import EvaluationConfig, evaluate
+from pipelines.evaluate import evaluate
+from pipelines.evaluation_config import EvaluationConfig
 from pipelines.paired import paired_difference
 from pipelines.scores import StepScores
 
