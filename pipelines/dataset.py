@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+import hmac
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from models.notes import NoteTokenizer
 from models.stay import Floats, Ints, Stays
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
+from pipelines.encoded_cache import EncodedCache, entry_key
 from pipelines.labels import StayOutcomes, StepTargets, make_targets, step_labels, target_scale, task_outcomes
 from pipelines.split import Part, split_patients
 
@@ -42,6 +45,21 @@ class PartData:
 
 
 @dataclass(frozen=True)
+class FittedFeatures:
+    """What turns stays into features, as it was fitted.
+
+    Args:
+        encoding: its statistics are those of the stays that it was fitted on.
+        tokenizer: trained on their notes; None without notes.
+        patients: digest of their patients (`patients_digest`).
+    """
+
+    encoding: Encoding
+    tokenizer: NoteTokenizer | None
+    patients: str
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Every part, with what was fitted on the training part.
 
@@ -50,15 +68,43 @@ class Dataset:
         encoding: fitted on the training part.
         tokenizer: trained on the training part's notes; None without notes.
         scale: mean and standard deviation of a regression target; (0, 1) otherwise.
+        fitted_on: digest of the patients that each fitted thing saw, by its name; `saw` adds to it.
+        key: of the digests.
     """
 
     parts: dict[Part, PartData]
     encoding: Encoding
     tokenizer: NoteTokenizer | None
     scale: tuple[float, float]
+    fitted_on: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+
+    def saw(self, thing: str, part: PartData) -> PartData:
+        """Records that `thing` is fitted on these stays, and gives them back; the leak guards check the record.
+
+        Example:
+            part = data.saw("calibration", data.parts[Part.CALIBRATION])
+        """
+        self.fitted_on[thing] = patients_digest(part.patient_id, self.key)
+        return part
 
 
-def build_dataset(cohort: Cohort, config: RunConfig, folder: Path, *, say: Callable[[str], None]) -> Dataset:
+def patients_digest(patient_id: Collection[str], key: str) -> str:
+    """Names a set of patients without telling who they are: HMAC-SHA-256 over their sorted identifiers.
+
+    Args:
+        patient_id: patients; one who stands there twice counts once.
+        key: of the split, so that the digest can be compared within it alone.
+    """
+    digest = hmac.new(key.encode(), digestmod=hashlib.sha256)
+    for patient in sorted(set(patient_id)):
+        digest.update(f"{len(patient.encode())}:{patient}".encode())
+    return "hmac-sha256:" + digest.hexdigest()
+
+
+def build_dataset(
+    cohort: Cohort, config: RunConfig, folder: Path, *, say: Callable[[str], None], cache: EncodedCache | None = None
+) -> Dataset:
     """Splits by patient, fits the encoding and the tokenizer on the training part, and encodes every part.
 
     Args:
@@ -67,21 +113,15 @@ def build_dataset(cohort: Cohort, config: RunConfig, folder: Path, *, say: Calla
         folder: exists; receives the features of every part, which are mapped and not held in memory. They are
             patient data: the caller removes the folder when it is done.
         say: receives lines for people.
+        cache: keeps the features for later runs instead of `folder`; it must be open as long as they are read.
 
     Raises:
         DataError: if the outcome is unknown or not of the task's kind, or a part has no patient.
     """
     outcomes = task_outcomes(cohort, config.task)
-    indices = split_patients(cohort.patient_id, config.split)
-    if config.calibration.include_validation:
-        indices[Part.CALIBRATION] = np.concatenate([indices[Part.VALIDATION], indices[Part.CALIBRATION]])
-    train = cohort.stays.select(indices[Part.TRAIN])
-    encoding = Encoding.fit(train, config.encoding, statics=cohort.statics)
-    tokenizer = _train_tokenizer(train, [cohort.patient_id[i] for i in indices[Part.TRAIN]], config)
-    encoded = {
-        p: encoding.encode(cohort.stays.select(i), tokenizer=tokenizer, out=folder / f"{p}.npy")
-        for p, i in indices.items()
-    }
+    indices = part_indices(cohort, config)
+    fitted = fit_features(cohort, indices[Part.TRAIN], config)
+    encoded = {p: _encode_part(cohort, i, fitted, folder / f"{p}.npy", cache) for p, i in indices.items()}
     part_outcomes = {p: StayOutcomes(outcomes.value[i], outcomes.time_min[i]) for p, i in indices.items()}
     label = {
         p: step_labels(encoded[p].step_offsets, encoded[p].time_min, part_outcomes[p], config.task) for p in indices
@@ -102,8 +142,51 @@ def build_dataset(cohort: Cohort, config: RunConfig, folder: Path, *, say: Calla
             ),
         )
         steps = int(encoded[part].step_offsets[-1])
-        say(f"  {part:<12} {len(index):>7,} stays {steps:>10,} time steps, width {encoding.width}")
-    return Dataset(parts, encoding, tokenizer, scale)
+        say(f"  {part:<12} {len(index):>7,} stays {steps:>10,} time steps, width {fitted.encoding.width}")
+    return _dataset(parts, fitted, scale, config.split.key)
+
+
+def _dataset(parts: dict[Part, PartData], fitted: FittedFeatures, scale: tuple[float, float], key: str) -> Dataset:
+    things = ("encoding", "tokenizer") if fitted.tokenizer is not None else ("encoding",)
+    data = Dataset(parts, fitted.encoding, fitted.tokenizer, scale, dict.fromkeys(things, fitted.patients), key)
+    data.saw("target_scale", parts[Part.TRAIN])
+    return data
+
+
+def part_indices(cohort: Cohort, config: RunConfig) -> dict[Part, Ints]:
+    """Positions of the stays of every part; calibration holds validation too where the configuration says so.
+
+    Raises:
+        DataError: if a part has no patient.
+    """
+    indices = split_patients(cohort.patient_id, config.split)
+    if config.calibration.include_validation:
+        indices[Part.CALIBRATION] = np.concatenate([indices[Part.VALIDATION], indices[Part.CALIBRATION]])
+    return indices
+
+
+def fit_features(cohort: Cohort, index: Ints, config: RunConfig) -> FittedFeatures:
+    """Fits the encoding and the tokenizer on the stays at `index`, and on nothing else of the cohort."""
+    stays = cohort.stays.select(index)
+    patient_id = [cohort.patient_id[i] for i in index]
+    encoding = Encoding.fit(stays, config.encoding, statics=cohort.statics)
+    tokenizer = _train_tokenizer(stays, patient_id, config)
+    return FittedFeatures(encoding, tokenizer, patients_digest(patient_id, config.split.key))
+
+
+def encode_stays(cohort: Cohort, index: Ints, fitted: FittedFeatures, out: Path | None = None) -> Encoded:
+    """The features of the stays at `index`; in the file `out`, or in memory."""
+    return fitted.encoding.encode(cohort.stays.select(index), tokenizer=fitted.tokenizer, out=out)
+
+
+def _encode_part(
+    cohort: Cohort, index: Ints, fitted: FittedFeatures, file: Path, cache: EncodedCache | None
+) -> Encoded:
+    if cache is None:
+        return encode_stays(cohort, index, fitted, file)
+    key = entry_key(cohort.fingerprint, index, fitted.encoding, fitted.tokenizer)
+    encoded = cache.get(key, lambda out: encode_stays(cohort, index, fitted, out))
+    return replace(encoded, layout=fitted.encoding.layout)
 
 
 def _train_tokenizer(stays: Stays, patient_id: list[str], config: RunConfig) -> NoteTokenizer | None:
