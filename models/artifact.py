@@ -2,7 +2,8 @@
 
 manifest.json          sha256 and size of every other file; its own digest names the version
 bundle.json            the model's facts (`models.bundle.Bundle`)
-weights.safetensors    the network's parameters
+weights.safetensors    the networks' parameters, each name after its member's number, as in `0.head.weight`
+trees-0.txt, ...       boosted trees in LightGBM's text format, where the model has them as a member
 golden.json            synthetic stays with their scores, checked at every load
 tokenizer.json         the notes' tokenizer, where the model reads notes
 card.md, card.json     the model card, where it was given
@@ -21,13 +22,16 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from models.bundle import SCHEMA_VERSION, Bundle
+from models.bundle import SCHEMA_VERSION, Bundle, check_schema
+from models.ensemble import Ensemble, Member, MemberSpec
 from models.errors import ArtifactError, ConfigError
 from models.golden import check_golden, golden_stays, with_scores
 from models.network import RecurrentNetwork
 from models.notes import NoteTokenizer
 from models.record import from_plain, to_plain
 from models.scorer import Scorer
+from models.task import TargetKind
+from models.trees import TreeMember
 
 MANIFEST, BUNDLE, WEIGHTS, GOLDEN, TOKENIZER, CARD = (
     "manifest.json",
@@ -37,12 +41,13 @@ MANIFEST, BUNDLE, WEIGHTS, GOLDEN, TOKENIZER, CARD = (
     "tokenizer.json",
     "card.md",
 )
+TREES = "trees-{}.txt"
 
 
 def save_artifact(
     folder: Path,
     bundle: Bundle,
-    network: RecurrentNetwork,
+    network: Ensemble,
     tokenizer: NoteTokenizer | None = None,
     *,
     documents: Mapping[str, str] | None = None,
@@ -54,7 +59,7 @@ def save_artifact(
     Args:
         folder: must not exist yet.
         bundle: the model's facts.
-        network: its parameters are stored as they are, on the CPU.
+        network: its members' parameters and trees are stored as they are, on the CPU.
         tokenizer: needed exactly if the bundle reads notes.
         documents: further text files by name, such as the model card.
 
@@ -68,8 +73,7 @@ def save_artifact(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    safetensors.torch.save_file(weights, partial / WEIGHTS)
+    _write_members(partial, network)
     _write_json(partial / BUNDLE, to_plain(bundle))
     if tokenizer is not None:
         (partial / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
@@ -119,11 +123,7 @@ def verify_digests(folder: Path, *, expected_digest: str | None = None) -> None:
     if expected_digest is not None and digest != expected_digest:
         raise ArtifactError(f"digest must be {expected_digest}, got {digest}; fetch the artifact again")
     manifest = _read_json(folder / MANIFEST)
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"schema_version must be {SCHEMA_VERSION}, got {manifest.get('schema_version')!r}; "
-            "load the artifact with the release that wrote it, or train again"
-        )
+    check_schema(manifest.get("schema_version"))
     files = manifest.get("files", {})
     present = {p.name for p in folder.iterdir()} - {MANIFEST}
     if present != set(files):
@@ -142,8 +142,11 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         ArtifactError: if they do not fit this release's schema.
     """
+    plain = _read_json(folder / BUNDLE)
+    # First of all: another schema has other keys, and of those the remedy says nothing.
+    check_schema(plain.get("schema_version", SCHEMA_VERSION) if isinstance(plain, dict) else None)
     try:
-        return from_plain(Bundle, _read_json(folder / BUNDLE), where=BUNDLE)
+        return from_plain(Bundle, plain, where=BUNDLE)
     except ConfigError as error:
         raise ArtifactError(f"{BUNDLE} must fit this release's schema: {error}") from error
 
@@ -153,23 +156,42 @@ def _read_scorer(folder: Path, *, device: str, digest: str) -> Scorer:
     tokenizer = None
     if bundle.notes is not None:
         tokenizer = NoteTokenizer.from_json((folder / TOKENIZER).read_text(encoding="utf-8"))
-    network = RecurrentNetwork(
-        bundle.network,
-        width=bundle.encoding.width,
-        outputs=bundle.task.outputs,
-        notes=bundle.notes,
-        vocabulary_size=tokenizer.vocabulary_size if tokenizer is not None else 0,
-        layout=bundle.encoding.layout,
-    )
+    members = [_read_member(folder, spec, bundle, tokenizer) for spec in bundle.members]
+    network = Ensemble(members, [spec.weight for spec in bundle.members])
     try:
         weights = safetensors.torch.load_file(folder / WEIGHTS)
-        network.load_state_dict(weights, strict=True)
+        network.members.load_state_dict(weights, strict=True)
     except (SafetensorError, RuntimeError) as error:
-        raise ArtifactError(f"{WEIGHTS} must hold the network's parameters; fetch the artifact again") from error
+        raise ArtifactError(f"{WEIGHTS} must hold the networks' parameters; fetch the artifact again") from error
     if not all(bool(torch.isfinite(t).all()) for t in weights.values()):
         raise ArtifactError(f"{WEIGHTS} must hold finite numbers, got others; train again")
     card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
     return Scorer(bundle, network, tokenizer, digest=digest, card=card, device=device)
+
+
+def _read_member(folder: Path, spec: MemberSpec, bundle: Bundle, tokenizer: NoteTokenizer | None) -> Member:
+    width, outputs = bundle.encoding.width, bundle.task.outputs
+    if spec.network is None:
+        models = 1 if bundle.task.kind is TargetKind.MULTICLASS else outputs
+        paths = [folder / TREES.format(k) for k in range(models)]
+        return TreeMember([path.read_text(encoding="utf-8") for path in paths], width=width, outputs=outputs)
+    return RecurrentNetwork(
+        spec.network,
+        width=width,
+        outputs=outputs,
+        notes=bundle.notes,
+        vocabulary_size=tokenizer.vocabulary_size if tokenizer is not None else 0,
+        layout=bundle.encoding.layout,
+    )
+
+
+def _write_members(folder: Path, network: Ensemble) -> None:
+    weights = {name: t.detach().cpu().contiguous() for name, t in network.members.state_dict().items()}
+    safetensors.torch.save_file(weights, folder / WEIGHTS)
+    for member in network:
+        if isinstance(member, TreeMember):
+            for k, text in enumerate(member.texts):
+                (folder / TREES.format(k)).write_text(text, encoding="utf-8")
 
 
 def _sha256(path: Path) -> str:

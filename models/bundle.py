@@ -9,12 +9,12 @@ from models.calibration import Calibration
 from models.channels import Channel, StaticVariable
 from models.disclaimer import DISCLAIMER_EN
 from models.encoding import Encoding
+from models.ensemble import MemberSpec, check_members
 from models.errors import ArtifactError
-from models.network import NetworkConfig
 from models.notes import NotesConfig
 from models.task import TaskSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # What a decision threshold serves, by preference: the Event 1 of Challenge 2012, or the utility of Challenge 2019.
 DECISIONS = ("event1", "utility")
 
@@ -29,7 +29,7 @@ class Bundle:
         channels: declarations of the channels that the cohort has: units, conversions and limits.
         statics: declarations of the static variables.
         encoding: the fitted encoding.
-        network: shape of the network.
+        members: the networks, and boosted trees, whose weighted mean logit is the model's.
         notes: how notes are read, or None where the model reads none.
         calibration: the fitted calibration.
         thresholds: decision thresholds chosen on the calibration part, by `<output>/<what it serves>`.
@@ -47,7 +47,7 @@ class Bundle:
     channels: tuple[Channel, ...]
     statics: tuple[StaticVariable, ...]
     encoding: Encoding
-    network: NetworkConfig
+    members: tuple[MemberSpec, ...]
     notes: NotesConfig | None
     calibration: Calibration
     thresholds: dict[str, float] = field(default_factory=dict)
@@ -60,12 +60,9 @@ class Bundle:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        """Refuses another schema and an encoding whose channels are not declared."""
-        if self.schema_version != SCHEMA_VERSION:
-            raise ArtifactError(
-                f"schema_version must be {SCHEMA_VERSION}, got {self.schema_version}; "
-                "load the artifact with the release that wrote it, or train again"
-            )
+        """Refuses another schema, members that make no ensemble and an encoding whose channels are not declared."""
+        check_schema(self.schema_version)
+        check_members(self.members)
         declared = {c.name for c in self.channels}
         missing = sorted(set(self.encoding.channels.names) - declared)
         if missing:
@@ -77,3 +74,16 @@ class Bundle:
         """The risk at and above which this output alerts: for the task's published score; None without one."""
         chosen = (self.thresholds.get(f"{output}/{purpose}") for purpose in DECISIONS)
         return next((threshold for threshold in chosen if threshold is not None), None)
+
+
+def check_schema(version: object) -> None:
+    """Refuses what another release's layout wrote.
+
+    Raises:
+        ArtifactError: with the remedy.
+    """
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"schema_version must be {SCHEMA_VERSION}, got {version!r}; "
+            "load the artifact with the release that wrote it, or train again"
+        )

@@ -6,7 +6,7 @@ them without a gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,14 @@ from numpy.typing import NDArray
 from models.batch import Chunk, NoteBatch
 from models.cut import Cut, gather
 from models.encoded import Encoded
+from models.ensemble import Ensemble
 from models.network import RecurrentNetwork
-from models.stay import Ints
+from models.state import State
+from models.stay import Floats, Ints
+
+Network = RecurrentNetwork | Ensemble
+# What gives the logits of a chunk, from the state before it, and the state after it.
+_Read = Callable[[Chunk, State], tuple[torch.Tensor, State]]
 
 
 def cut_chunk(encoded: Encoded, cut: Cut) -> Chunk:
@@ -47,7 +53,7 @@ def walk(encoded: Encoded, stays: Ints, *, truncation_length: int) -> Iterator[C
 
 
 def score_logits(
-    network: RecurrentNetwork,
+    network: Network,
     encoded: Encoded,
     *,
     rows: int = 256,
@@ -64,18 +70,34 @@ def score_logits(
         device: where to compute; by default where the network is.
 
     Returns:
-        (steps, outputs) in the network's precision.
+        (steps, outputs) in the network's precision; float64 for an ensemble.
     """
-    kind = torch.zeros(0, dtype=network.head.weight.dtype).numpy().dtype
-    logits = np.zeros((int(encoded.step_offsets[-1]), network.outputs), dtype=kind)
+    precision = torch.float64 if isinstance(network, Ensemble) else _parameter(network).dtype
+    logits = np.zeros((int(encoded.step_offsets[-1]), network.outputs), torch.zeros(0, dtype=precision).numpy().dtype)
     for cut, scored in score_chunks(network, encoded, rows=rows, truncation_length=truncation_length, device=device):
         step, valid = cut.steps()
         logits[step[valid]] = scored[valid]
     return logits
 
 
+def score_members(
+    ensemble: Ensemble,
+    encoded: Encoded,
+    *,
+    rows: int = 256,
+    truncation_length: int = 64,
+    device: torch.device | str | None = None,
+) -> Floats:
+    """(steps, members, outputs) float64 logits of every member; arguments as of `score_logits`."""
+    logits = np.zeros((int(encoded.step_offsets[-1]), len(ensemble), ensemble.outputs))
+    for cut, scored in _chunks(ensemble, ensemble.member_logits, encoded, rows, truncation_length, device):
+        step, valid = cut.steps()
+        logits[step[valid]] = scored[valid]
+    return logits
+
+
 def score_chunks(
-    network: RecurrentNetwork,
+    network: Network,
     encoded: Encoded,
     *,
     rows: int = 256,
@@ -83,27 +105,43 @@ def score_chunks(
     device: torch.device | str | None = None,
 ) -> Iterator[tuple[Cut, NDArray[Any]]]:
     """`score_logits` chunk by chunk: where its rows lie, and their logits (batch, time, outputs)."""
+    return _chunks(network, network, encoded, rows, truncation_length, device)
+
+
+def _chunks(
+    network: Network,
+    read: _Read,
+    encoded: Encoded,
+    rows: int,
+    truncation_length: int,
+    device: torch.device | str | None,
+) -> Iterator[tuple[Cut, NDArray[Any]]]:
     was_training = network.training
-    network.to(network.head.weight.device if device is None else torch.device(device)).eval()
+    network.to(_parameter(network).device if device is None else torch.device(device)).eval()
     order = np.argsort(-encoded.lengths, kind="stable")
     length = truncation_length if network.streams else max(int(encoded.lengths.max(initial=1)), 1)
     for begin in range(0, len(order), rows):
-        yield from _score_group(network, encoded, order[begin : begin + rows], length)
+        yield from _score_group(network, read, encoded, order[begin : begin + rows], length)
     network.train(was_training)
 
 
 def _score_group(
-    network: RecurrentNetwork, encoded: Encoded, stays: Ints, truncation_length: int
+    network: Network, read: _Read, encoded: Encoded, stays: Ints, truncation_length: int
 ) -> Iterator[tuple[Cut, NDArray[Any]]]:
-    device = network.head.weight.device
+    device = _parameter(network).device
     state = network.initial_state(len(stays)).detach()
     for cut in walk(encoded, stays, truncation_length=truncation_length):
         # The mode is entered for each chunk, as a generator would leave it on between chunks.
         with torch.inference_mode():
             if len(cut.first) < state.batch:
                 state = state.select(torch.arange(len(cut.first), device=device))
-            output, state = network(cut_chunk(encoded, cut).to(device), state)
+            output, state = read(cut_chunk(encoded, cut).to(device), state)
         yield cut, output.cpu().numpy()
+
+
+def _parameter(network: Network) -> torch.Tensor:
+    """Any parameter: all of a model are on one device and of one precision."""
+    return next(network.parameters())
 
 
 def hidden_states(network: RecurrentNetwork, encoded: Encoded, stay: int) -> NDArray[Any]:

@@ -32,7 +32,7 @@ class LiveState:
     Args:
         digest: digest of the artifact that made it; another model's state is refused.
         encoder: state of the encoding.
-        network: state of the network, one row.
+        network: states of the members, one row.
     """
 
     digest: str
@@ -123,7 +123,7 @@ def step(
     )
     with torch.inference_mode():
         output, network = scorer.network(chunk.to(scorer.device), live.network)
-    logit = output[0].cpu().numpy().astype(np.float64)
+    logit = output[0].cpu().numpy()
     risk = scorer.bundle.calibration.apply(logit, np.array([time_min / MINUTES_PER_HOUR]))
     return risk[0], LiveState(live.digest, encoder, network)
 

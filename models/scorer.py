@@ -1,4 +1,4 @@
-"""A stay in, calibrated risks out: encoding, network and calibration of one artifact, together.
+"""A stay in, calibrated risks out: encoding, members and calibration of one artifact, together.
 
 Live stays are scored one time step at a time by `models.live`, with the same risks.
 """
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from models.bundle import Bundle
-from models.forward import score_logits
-from models.network import RecurrentNetwork
+from models.ensemble import Ensemble, spread
+from models.forward import score_members
 from models.notes import NoteTokenizer
 from models.stay import Floats, Ints, Stays
 
@@ -26,14 +26,17 @@ class Trajectories:
     Args:
         step_offsets: (n + 1,) time steps of stay i.
         time_min: (steps,) minute at which the step is stamped.
-        logit: (steps, outputs) the network's outputs.
+        logit: (steps, outputs) the weighted mean of the members'.
         risk: (steps, outputs) calibrated: probabilities, or the predicted number for regression.
+        spread: (steps, outputs) standard deviation of the members' calibrated risks, in the risk's unit: how much
+            the members disagree; 0 for one member.
     """
 
     step_offsets: Ints
     time_min: Ints
     logit: Floats
     risk: Floats
+    spread: Floats
 
     @property
     def final(self) -> Ints:
@@ -46,7 +49,7 @@ class Scorer:
 
     Args:
         bundle: the model's facts.
-        network: its weights, in evaluation mode.
+        network: its members, in evaluation mode.
         tokenizer: how its notes become tokens; None where it reads none.
         digest: digest of the artifact, `sha256:<hex>`; empty for a model that is not saved yet.
         card: the model card in Markdown, where the artifact holds one.
@@ -56,7 +59,7 @@ class Scorer:
     def __init__(
         self,
         bundle: Bundle,
-        network: RecurrentNetwork,
+        network: Ensemble,
         tokenizer: NoteTokenizer | None = None,
         *,
         digest: str = "",
@@ -77,9 +80,23 @@ class Scorer:
             DataError: if a stay ends before its admission.
         """
         encoded = self.bundle.encoding.encode(stays, tokenizer=self.tokenizer)
-        logit = score_logits(self.network, encoded, device=self.device).astype(np.float64)
-        risk = self.bundle.calibration.apply(logit, encoded.time_min / MINUTES_PER_HOUR)
-        return Trajectories(encoded.step_offsets, encoded.time_min, logit, risk)
+        hours = encoded.time_min / MINUTES_PER_HOUR
+        members = score_members(self.network, encoded, device=self.device)
+        logit = self.network.combine(members)
+        risk = self.bundle.calibration.apply(logit, hours)
+        return Trajectories(encoded.step_offsets, encoded.time_min, logit, risk, self.member_spread(members, hours))
+
+    def member_spread(self, members: Floats, hours: Floats) -> Floats:
+        """How much the members disagree: (steps, outputs) standard deviation of their calibrated risks.
+
+        Args:
+            members: (steps, members, outputs) their logits.
+            hours: (steps,) hours since admission.
+        """
+        if members.shape[1] == 1:
+            return np.zeros((len(members), members.shape[2]))
+        risks = [self.bundle.calibration.apply(members[:, k], hours) for k in range(members.shape[1])]
+        return spread(np.stack(risks, axis=1), self.network.weights)
 
 
 def resolve_device(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from models.bundle import Bundle
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
+from models.ensemble import MemberSpec
 from models.grid import GridKind
 from models.task import LabelScope, TargetKind
 
@@ -84,12 +85,20 @@ def _intended_use(bundle: Bundle) -> str:
 
 
 def _network(bundle: Bundle) -> dict[str, Any]:
-    network, grid = bundle.network, bundle.encoding.grid
+    grid = bundle.encoding.grid
     return {
-        "network": f"{network.cell}, {network.layers} x {network.hidden_size}, pooling {network.pooling}",
+        "members": "; ".join(map(_member, bundle.members)),
         "grid": f"{grid.kind}, {grid.width_h:g} h" if grid.kind is GridKind.FIXED else str(grid.kind),
         "notes": "read" if bundle.notes is not None else "not read",
     }
+
+
+def _member(spec: MemberSpec) -> str:
+    network = spec.network
+    what = "boosted trees on the same features, read step by step"
+    if network is not None:
+        what = f"{network.cell}, {network.layers} x {network.hidden_size}, pooling {network.pooling}"
+    return f"{what} (weight {spec.weight:.3g}, seed {spec.seed})"
 
 
 def _calibration(bundle: Bundle) -> str:

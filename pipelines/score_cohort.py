@@ -28,6 +28,7 @@ def score_cohort(scorer: Scorer, stays: Stays) -> Trajectories:
         time_min=np.concatenate([b.time_min for b in blocks]),
         logit=np.concatenate([b.logit for b in blocks]),
         risk=np.concatenate([b.risk for b in blocks]),
+        spread=np.concatenate([b.spread for b in blocks]),
     )
 
 
@@ -61,7 +62,10 @@ def labelled_scores(scorer: Scorer, cohort: Cohort, index: Ints | None = None) -
 
 
 def score_table(scorer: Scorer, cohort: Cohort) -> pd.DataFrame:
-    """One row a time step: stay_id, time_h, and the risk (one column an output, `risk` for the first)."""
+    """One row a time step: stay_id, time_h, and the risk (one column an output, `risk` for the first).
+
+    With several members their `spread` stands beside each risk, in the same way.
+    """
     scored = score_cohort(scorer, cohort.stays)
     names = scorer.bundle.task.output_names
     columns = {
@@ -70,4 +74,7 @@ def score_table(scorer: Scorer, cohort: Cohort) -> pd.DataFrame:
         "risk": scored.risk[:, 0],
     }
     columns |= {f"risk_{name}": scored.risk[:, i] for i, name in enumerate(names) if len(names) > 1}
+    if len(scorer.bundle.members) > 1:
+        columns["spread"] = scored.spread[:, 0]
+        columns |= {f"spread_{name}": scored.spread[:, i] for i, name in enumerate(names) if len(names) > 1}
     return pd.DataFrame(columns)

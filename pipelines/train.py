@@ -23,6 +23,7 @@ from models.bundle import Bundle
 from models.calibration import Calibration
 from models.channel_encoding import SUMMARIES
 from models.encoding import Encoding
+from models.ensemble import Ensemble, network_members
 from models.forward import score_logits
 from models.record import to_plain
 from models.task import LabelScope, TargetKind, TaskSpec
@@ -251,7 +252,7 @@ def _bundle(
         channels=cohort.channels,
         statics=cohort.statics,
         encoding=data.encoding,
-        network=config.network,
+        members=network_members(config.network),
         notes=config.notes if data.tokenizer is not None else None,
         calibration=calibration,
         thresholds=thresholds,
@@ -274,7 +275,7 @@ def _save(folder: Path, bundle: Bundle, fit: FitResult, data: Dataset) -> tuple[
     # MLflow keeps the folder's own name, and a model's bundle is found there under one name.
     artifact = folder / "artifacts" / bundle.created.replace(":", "").replace("+0000", "Z") / "bundle"
     documents = {"card.md": card_markdown(bundle), "card.json": card_json(bundle)}
-    digest = save_artifact(artifact, bundle, fit.network, data.tokenizer, documents=documents)
+    digest = save_artifact(artifact, bundle, Ensemble([fit.network]), data.tokenizer, documents=documents)
     return artifact, digest
 
 

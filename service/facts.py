@@ -28,7 +28,7 @@ def model_facts(scorer: Scorer, origin: Origin) -> ModelFacts:
         static=[_static_facts(s) for s in bundle.encoding.statics.variables],
         grid=to_plain(bundle.encoding.grid),
         reads_notes=bundle.notes is not None,
-        network=to_plain(bundle.network),
+        members=[to_plain(member) for member in bundle.members],
         calibration={"method": str(bundle.calibration.method)},
         thresholds=bundle.thresholds,
         metrics=bundle.metrics,
@@ -70,6 +70,11 @@ def _static_facts(variable: StaticVariable) -> StaticFacts:
     )
 
 
+def _members(bundle: Bundle) -> str:
+    kinds = [member.network.cell if member.network else member.kind for member in bundle.members]
+    return f"{len(kinds)} member{'s' if len(kinds) > 1 else ''} ({', '.join(map(str, kinds))})"
+
+
 def _card_of(bundle: Bundle, digest: str) -> str:
     task = bundle.task
     horizons = ", ".join(f"{h:g} h" for h in task.horizons_h) or "by the end of the stay"
@@ -88,7 +93,7 @@ def _card_of(bundle: Bundle, digest: str) -> str:
             "",
             f"Predicts {task.description or task.outcome} ({task.kind}; {horizons}).",
             f"Reads {len(bundle.encoding.channels.names)} channels, {len(bundle.encoding.statics.variables)} static "
-            f"variables{' and notes' if bundle.notes else ''}; {bundle.network.cell} network.",
+            f"variables{' and notes' if bundle.notes else ''}; {_members(bundle)}.",
             "",
             f"Made {bundle.created or 'at an unknown time'}; digest `{digest}`.",
             f"Trained on: {bundle.cohort.get('source', 'not stated')}; "

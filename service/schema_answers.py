@@ -154,7 +154,7 @@ class ModelFacts(WithDisclaimer):
     static: list[StaticFacts]
     grid: dict[str, Any]
     reads_notes: bool
-    network: dict[str, Any]
+    members: list[dict[str, Any]] = Field(description="Networks and trees whose mean logit is the model's.")
     calibration: dict[str, Any]
     thresholds: dict[str, float]
     metrics: dict[str, Any]

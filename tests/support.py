@@ -13,6 +13,7 @@ from models.bundle import Bundle
 from models.calibration import Calibration
 from models.cells import Cell
 from models.encoding import Encoding, EncodingConfig
+from models.ensemble import Ensemble, network_members
 from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig, NoteTokenizer
 from models.scorer import Scorer
@@ -74,14 +75,14 @@ def save_small_model(
         channels=cohort.channels,
         statics=cohort.statics,
         encoding=fitted,
-        network=chosen,
+        members=network_members(chosen),
         notes=NOTES if notes else None,
         calibration=Calibration(target.kind, Calibration.identity(target.kind, 1).method, rows, rows, (0.0, 4.0)),
         thresholds={"in_hospital_death/event1": 0.2},
         cohort={"fingerprint": cohort.fingerprint, "licence": cohort.licence, "source": cohort.source},
         created="2026-01-01T00:00:00+00:00",
     )
-    digest = save_artifact(folder, bundle, built, tokenizer, documents={"card.md": "# small\n"})
+    digest = save_artifact(folder, bundle, Ensemble([built]), tokenizer, documents={"card.md": "# small\n"})
     return SmallModel(folder, cohort, digest)
 
 

@@ -96,7 +96,7 @@ def reseal(folder: Path) -> None:
 
 def test_altered_weights_fail_the_golden_scores_even_under_a_fitting_manifest(copy):
     weights = safetensors.torch.load_file(copy / "weights.safetensors")
-    weights["head.bias"] = weights["head.bias"] + 0.01
+    weights["0.head.bias"] = weights["0.head.bias"] + 0.01
     safetensors.torch.save_file(weights, copy / "weights.safetensors")
     reseal(copy)
     with pytest.raises(ArtifactError, match="golden scores must hold"):
@@ -105,7 +105,7 @@ def test_altered_weights_fail_the_golden_scores_even_under_a_fitting_manifest(co
 
 def test_weights_that_are_not_finite_are_refused(copy):
     weights = safetensors.torch.load_file(copy / "weights.safetensors")
-    weights["head.bias"] = weights["head.bias"] * float("nan")
+    weights["0.head.bias"] = weights["0.head.bias"] * float("nan")
     safetensors.torch.save_file(weights, copy / "weights.safetensors")
     reseal(copy)
     with pytest.raises(ArtifactError, match="finite"):
@@ -117,7 +117,7 @@ def test_another_schema_is_refused_with_the_remedy(copy):
     bundle["schema_version"] = 999
     (copy / "bundle.json").write_text(json.dumps(bundle))
     reseal(copy)
-    with pytest.raises(ArtifactError, match=r"schema_version must be 1, got 999; .*train again"):
+    with pytest.raises(ArtifactError, match=r"schema_version must be 2, got 999; .*train again"):
         load_artifact(copy)
 
 

@@ -15,6 +15,7 @@ from models.calibration import Calibration
 from models.channel_table import channel_by_name, static_by_name
 from models.channels import Channel
 from models.encoding import Encoding, EncodingConfig
+from models.ensemble import Ensemble, network_members
 from models.intake import Columns, build_stays
 from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig, NoteTokenizer
@@ -95,7 +96,7 @@ def _save(
         channels=CHANNELS,
         statics=STATICS,
         encoding=fitted,
-        network=network,
+        members=network_members(network),
         notes=notes,
         calibration=Calibration.identity(
             task.kind, task.outputs, mean=5.0 if regression else 0.0, scale=2.0 if regression else 1.0
@@ -105,7 +106,7 @@ def _save(
         cohort={"source": "simulated", "licence": "none needed"},
         created="2026-01-01T00:00:00Z",
     )
-    save_artifact(folder, bundle, recurrent, tokenizer, **facts)
+    save_artifact(folder, bundle, Ensemble([recurrent]), tokenizer, **facts)
     return folder
 
 
