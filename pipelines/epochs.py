@@ -32,7 +32,7 @@ from pipelines.gradients import Norms, hidden_gradient_norms, sample_chunk
 from pipelines.labels import StepTargets
 from pipelines.module import TapeModule, current_rate
 from pipelines.training_config import Monitor, TrainingConfig
-from pipelines.validation import validate
+from pipelines.validation import Measure, validate
 
 OnEpoch = Callable[[dict[str, float]], None]
 # Here, as every process of a run reads this module: Lightning's hints on standard error are of no use to people.
@@ -57,6 +57,7 @@ class Epochs(pl.Callback):
         facts: plain values that every checkpoint carries.
         progress: show a progress bar.
         on_epoch: receives each epoch's figures.
+        measure: further figures of the validation stays, from their logits.
     """
 
     def __init__(
@@ -69,13 +70,14 @@ class Epochs(pl.Callback):
         facts: dict[str, Any],
         progress: bool,
         on_epoch: OnEpoch | None,
+        measure: Measure | None = None,
     ) -> None:
         self.history: list[dict[str, float]] = []
         self.gradient_norms: dict[str, list[torch.Tensor]] = {}
         self.ended = False
         self.interrupted = False
         self._folder, self._validation, self._task, self._training = folder, validation, task, training
-        self._facts, self._progress, self._on_epoch = facts, progress, on_epoch
+        self._facts, self._progress, self._on_epoch, self._measure = facts, progress, on_epoch, measure
         self._bar: Any = None
         self._began = time.monotonic()
 
@@ -162,6 +164,7 @@ class Epochs(pl.Callback):
                 task=self._task,
                 monitor=self._training.monitor,
                 truncation_length=self._training.truncation_length,
+                measure=self._measure,
             )
         # One rank measures and all ranks hear it: they must agree on when to stop.
         measured = trainer.strategy.broadcast(measured)

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,13 @@ from pipelines.objective import Objective
 from pipelines.rate_finder import RateSweep, find_learning_rate
 from pipelines.tapes import Tapes
 from pipelines.training_config import TrainingConfig
+from pipelines.validation import Measure
 
 Part = tuple[Encoded, StepTargets]
+
+
+# Module, callback, settings, folder and whether to resume: what runs the training processes.
+Launch = Callable[[TapeModule, Epochs, TrainingConfig, RunFolder, bool], None]
 
 
 class Interrupted(SequelaError):  # noqa: N818  nothing went wrong: the run was asked to stop and can go on
@@ -78,6 +83,8 @@ def fit_network(
     resume: bool = False,
     progress: bool = False,
     on_epoch: OnEpoch | None = None,
+    measure: Measure | None = None,
+    launch: Launch | None = None,
 ) -> FitResult:
     """Trains on tapes with truncated BPTT and keeps the best epoch.
 
@@ -94,6 +101,8 @@ def fit_network(
         resume: continue exactly where the newest checkpoint in the folder stands, if there is one.
         progress: show a progress bar on standard error.
         on_epoch: receives each epoch's row as soon as it is known (with several devices: at the end).
+        measure: further figures of the validation stays' logits, which join each epoch's row.
+        launch: how the training processes are started; on this machine where left out.
 
     Raises:
         Interrupted: if SIGTERM came; a checkpoint is in the folder.
@@ -115,14 +124,7 @@ def fit_network(
     objective = Objective.of(task, training)
     with torch.random.fork_rng(), _stoppable(files):
         torch.manual_seed(seed)
-        built = RecurrentNetwork(
-            network,
-            width=train[0].width,
-            outputs=task.outputs,
-            notes=notes,
-            vocabulary_size=vocabulary_size,
-            layout=train[0].layout,
-        )
+        built = _network(network, train[0], task, notes, vocabulary_size)
         set_output_bias(built, sums, task, positive_weight=training.positive_weight)
         rate, sweep = _learning_rate(built, train, objective, training, seed, checkpoint)
         if checkpoint is None or not _ended(checkpoint):
@@ -137,13 +139,27 @@ def fit_network(
                 facts={"identity": identity, "learning_rate": rate},
                 progress=progress,
                 on_epoch=on_epoch if training.devices == 1 else None,
+                measure=measure,
             )
-            _run(module, epochs, training, files, resumes=checkpoint is not None)
+            (launch or run_trainer)(module, epochs, training, files, checkpoint is not None)
     result = _result(files, built, training, sweep, time.monotonic() - began)
     if training.devices > 1 and on_epoch is not None:
         for row in result.history:
             on_epoch(dict(row))
     return result
+
+
+def _network(
+    network: NetworkConfig, encoded: Encoded, task: TaskSpec, notes: NotesConfig | None, vocabulary_size: int
+) -> RecurrentNetwork:
+    return RecurrentNetwork(
+        network,
+        width=encoded.width,
+        outputs=task.outputs,
+        notes=notes,
+        vocabulary_size=vocabulary_size,
+        layout=encoded.layout,
+    )
 
 
 def _learning_rate(
@@ -164,12 +180,29 @@ def _learning_rate(
     return sweep.chosen, sweep
 
 
-def _run(module: TapeModule, epochs: Epochs, training: TrainingConfig, files: RunFolder, *, resumes: bool) -> None:
+def run_trainer(
+    module: TapeModule,
+    epochs: Epochs,
+    training: TrainingConfig,
+    files: RunFolder,
+    resumes: bool,
+    prepare: Callable[[dict[str, Any]], pl.Trainer] = lambda settings: pl.Trainer(**settings),
+) -> None:
+    """Runs Lightning to the end of the training or until it is asked to stop.
+
+    Args:
+        module: what is trained; on the CPU.
+        epochs: the callback that validates, keeps and stops.
+        training: settings of the loop.
+        files: where checkpoints go.
+        resumes: whether to go on from the newest checkpoint.
+        prepare: makes the trainer from its settings.
+    """
     with warnings.catch_warnings():
         # Choosing the CPU on a machine with a GPU is a choice.
         warnings.filterwarnings("ignore", message="GPU available but not used")
         warnings.filterwarnings("ignore", message=LIGHTNING_WARNING, category=FutureWarning)
-        trainer = pl.Trainer(
+        settings: dict[str, Any] = dict(  # noqa: C408  as the trainer's own arguments read
             max_epochs=training.max_epochs,
             accelerator=training.accelerator,
             devices=training.devices,
@@ -185,6 +218,7 @@ def _run(module: TapeModule, epochs: Epochs, training: TrainingConfig, files: Ru
             use_distributed_sampler=False,
             default_root_dir=files.path,
         )
+        trainer = prepare(settings)
         # A SIGTERM before the first batch reaches Lightning's own handler too; the checkpoint is there by then.
         with contextlib.suppress(SIGTERMException):
             trainer.fit(module, ckpt_path=files.checkpoint if resumes else None, weights_only=True)

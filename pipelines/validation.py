@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from pipelines.labels import StepTargets
 from pipelines.objective import Objective
 from pipelines.training_config import Monitor, RegressionLoss
 
+# (steps, outputs) logits of all validation steps, end to end, to further figures of an epoch.
+Measure = Callable[[NDArray[np.float32]], Mapping[str, float]]
+
 
 def validate(
     network: RecurrentNetwork,
@@ -30,26 +34,31 @@ def validate(
     task: TaskSpec,
     monitor: Monitor,
     truncation_length: int = 64,
+    measure: Measure | None = None,
 ) -> dict[str, float]:
     """`validation_loss`, and the monitored discrimination where that is not the loss.
 
     The loss is averaged over the supervised weight. Discrimination is that of a stay's last step for a label
-    a stay, and of all supervised steps for a label a step; several outputs are averaged.
+    a stay, and of all supervised steps for a label a step; several outputs are averaged. What `measure` finds
+    is added.
 
     Raises:
         DataError: if nothing is supervised, or discrimination is asked for where one class alone occurs.
     """
     figures = _Figures(objective)
     discriminates = monitor in (Monitor.AUROC, Monitor.AUPRC)
-    kept = None if not discriminates else np.zeros((len(encoded.time_min), task.outputs), dtype=np.float32)
+    wanted = discriminates or measure is not None
+    kept = np.zeros((len(encoded.time_min), task.outputs), dtype=np.float32) if wanted else None
     for cut, logits in score_chunks(network, encoded, truncation_length=truncation_length):
         figures.add(logits, gather(targets.value, cut), gather(targets.weight, cut))
         if kept is not None:
             step, valid = cut.steps()
             kept[step[valid]] = logits[valid]
     found = {str(Monitor.LOSS): figures.loss()}
-    if kept is not None:
+    if kept is not None and discriminates:
         found[str(monitor)] = _discrimination(kept, encoded, targets, task, monitor)
+    if kept is not None and measure is not None:
+        found |= measure(kept)
     return found
 
 
