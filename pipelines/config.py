@@ -20,6 +20,7 @@ from pipelines.evaluation_config import EvaluationConfig
 from pipelines.retrain_config import RetrainConfig
 from pipelines.split import SplitConfig
 from pipelines.training_config import Monitor, TrainingConfig
+from pipelines.tune_config import TuneConfig
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class RunConfig:
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
     retrain: RetrainConfig | None = None
 
     def __post_init__(self) -> None:
@@ -87,6 +89,16 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: for an unreadable file, an unknown key or a value of another type.
         UsageError: for an override that is not `key=value`.
     """
+    return from_plain(RunConfig, read_plain(path, overrides), where="config")
+
+
+def read_plain(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The file's tables with the overrides in them, before any key is checked.
+
+    Raises:
+        ConfigError: for an unreadable file.
+        UsageError: for an override that is not `key=value`.
+    """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -95,7 +107,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"config must be TOML, got an error in {path}: {error}; correct the line") from error
     for override in overrides:
         _apply(data, override)
-    return from_plain(RunConfig, data, where="config")
+    return data
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

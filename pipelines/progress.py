@@ -27,9 +27,11 @@ class Progress:
 
             self._bar = tqdm(total=total, desc=title, unit=unit, unit_scale=unit == "B", mininterval=0.2)
 
-    def to(self, done: int) -> None:
-        """Says how much is done in all."""
+    def to(self, done: int, note: str = "") -> None:
+        """Says how much is done in all, with a note behind the bar."""
         if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(done - self.done)
         self.done = done
 

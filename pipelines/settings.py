@@ -7,6 +7,8 @@
 | `MLFLOW_EXPERIMENT_NAME` | experiment of the runs | `sequela` |
 | `SEQUELA_DATABASE_URL` | lease and job store | the tracking address if it is a database, else `sqlite:///sequela.db` |
 | `SEQUELA_CACHE` | downloaded models and interrupted jobs | `.sequela` in the working directory |
+
+Where `SEQUELA_DATABASE_URL` is a PostgreSQL database, the studies of `sequela tune` are there too.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ class Settings:
         database_url: SQLAlchemy address of the database of the lease and the job store; it may hold a
             password, so it is left out of the printed form.
         cache: folder of downloaded models and of interrupted jobs.
+        study_url: the database of `sequela tune` where a PostgreSQL database was given by its variable; else empty,
+            and each study has a file of its own.
     """
 
     tracking_uri: str = field(default=DEFAULT_TRACKING_URI, repr=False)
@@ -56,6 +60,7 @@ class Settings:
     experiment: str = DEFAULT_EXPERIMENT
     database_url: str = field(default=DEFAULT_DATABASE_URL, repr=False)
     cache: Path = Path(DEFAULT_CACHE)
+    study_url: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Refuses a database that has no lease."""
@@ -78,12 +83,14 @@ class Settings:
         given = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
         tracking = given.get("MLFLOW_TRACKING_URI", DEFAULT_TRACKING_URI)
         database = tracking if tracking.startswith(DATABASE_SCHEMES) else DEFAULT_DATABASE_URL
+        shared = given.get("SEQUELA_DATABASE_URL", "")
         return cls(
             tracking_uri=with_driver(tracking),
             registry_uri=with_driver(given.get("MLFLOW_REGISTRY_URI", tracking)),
             experiment=given.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_EXPERIMENT),
             database_url=with_driver(given.get("SEQUELA_DATABASE_URL", database)),
             cache=Path(given.get("SEQUELA_CACHE", DEFAULT_CACHE)),
+            study_url=with_driver(shared) if shared.startswith("postgresql") else "",
         )
 
     def environment(self) -> dict[str, str]:
