@@ -52,10 +52,10 @@ def paired_difference(
         raise DataError(
             f"metric must be one of {', '.join(known)} for kind '{task.kind}', got {metric!r}; compare another metric"
         )
-    aligned = _align(scores_b, scores_a)
+    other = aligned(scores_b, scores_a)
     resampling = Resampling(draws, level, seed)
     sides = []
-    for scores in (scores_a, aligned):
+    for scores in (scores_a, other):
         statistic, patient_of_row = _side(scores, task, output)
         sides.append(_draws(statistic, metric, patient_of_row, scores.patient_index, resampling))
     (value_a, drawn_a), (value_b, drawn_b) = sides
@@ -65,7 +65,12 @@ def paired_difference(
     return {name: float(entry[name]) for name in ("value", "low", "high")}
 
 
-def _align(scores: StepScores, like: StepScores) -> StepScores:
+def aligned(scores: StepScores, like: StepScores) -> StepScores:
+    """The scores in the order of the other's stays.
+
+    Raises:
+        DataError: if the stays or their patients are others.
+    """
     position = {stay: i for i, stay in enumerate(scores.stay_id)}
     same = len(position) == len(like) and all(stay in position for stay in like.stay_id)
     order = [position[stay] for stay in like.stay_id] if same else []
