@@ -56,6 +56,7 @@ class Epochs(pl.Callback):
         training: settings of the loop.
         facts: plain values that every checkpoint carries.
         progress: show a progress bar.
+        title: what the bar says is trained.
         on_epoch: receives each epoch's figures.
         measure: further figures of the validation stays, from their logits.
     """
@@ -71,6 +72,7 @@ class Epochs(pl.Callback):
         progress: bool,
         on_epoch: OnEpoch | None,
         measure: Measure | None = None,
+        title: str = "",
     ) -> None:
         self.history: list[dict[str, float]] = []
         self.gradient_norms: dict[str, list[torch.Tensor]] = {}
@@ -78,6 +80,7 @@ class Epochs(pl.Callback):
         self.interrupted = False
         self._folder, self._validation, self._task, self._training = folder, validation, task, training
         self._facts, self._progress, self._on_epoch, self._measure = facts, progress, on_epoch, measure
+        self._title = title
         self._bar: Any = None
         self._began = time.monotonic()
 
@@ -108,8 +111,9 @@ class Epochs(pl.Callback):
         cast("TapeModule", pl_module).validation_losses = [row[str(Monitor.LOSS)] for row in self.history]
         self._began = time.monotonic()
         if self._progress and trainer.is_global_zero:
-            self._bar = tqdm(total=self._training.max_epochs * int(trainer.num_training_batches), unit="batch")
-            self._bar.update(trainer.current_epoch * int(trainer.num_training_batches))
+            batches = int(trainer.num_training_batches)
+            self._bar = tqdm(desc=self._title or None, total=self._training.max_epochs * batches, unit="batch")
+            self._bar.update(trainer.current_epoch * batches)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

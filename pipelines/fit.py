@@ -85,6 +85,7 @@ def fit_network(
     on_epoch: OnEpoch | None = None,
     measure: Measure | None = None,
     launch: Launch | None = None,
+    title: str = "",
 ) -> FitResult:
     """Trains on tapes with truncated BPTT and keeps the best epoch.
 
@@ -103,6 +104,7 @@ def fit_network(
         on_epoch: receives each epoch's row as soon as it is known (with several devices: at the end).
         measure: further figures of the validation stays' logits, which join each epoch's row.
         launch: how the training processes are started; on this machine where left out.
+        title: what the progress bar says is trained.
 
     Raises:
         Interrupted: if SIGTERM came; a checkpoint is in the folder.
@@ -122,7 +124,7 @@ def fit_network(
     if checkpoint is not None:
         check_identity(checkpoint, identity)
     objective = Objective.of(task, training)
-    with torch.random.fork_rng(), _stoppable(files):
+    with torch.random.fork_rng(), stoppable(files):
         torch.manual_seed(seed)
         built = _network(network, train[0], task, notes, vocabulary_size)
         set_output_bias(built, sums, task, positive_weight=training.positive_weight)
@@ -138,6 +140,7 @@ def fit_network(
                 training=training,
                 facts={"identity": identity, "learning_rate": rate},
                 progress=progress,
+                title=title,
                 on_epoch=on_epoch if training.devices == 1 else None,
                 measure=measure,
             )
@@ -230,10 +233,7 @@ def _result(
     """Reads what the run left on disk, where every process of it wrote."""
     checkpoint = files.read()
     if not _ended(checkpoint):
-        raise Interrupted(
-            "training must reach its last epoch, got a request to stop; run again with resume to go on exactly from "
-            "its checkpoint"
-        )
+        raise _interrupted()
     kept = checkpoint["callbacks"]["Epochs"]
     best = best_row(kept["history"], training.monitor)
     if best is None:
@@ -251,8 +251,25 @@ def _ended(checkpoint: dict[str, Any]) -> bool:
     return bool(checkpoint["callbacks"]["Epochs"]["ended"])
 
 
+def stop_if_asked(files: RunFolder) -> None:
+    """Ends a run of several trainings between two of them.
+
+    Raises:
+        Interrupted: if SIGTERM came since `stoppable` was entered with these files.
+    """
+    if files.stop.exists():
+        raise _interrupted()
+
+
+def _interrupted() -> Interrupted:
+    return Interrupted(
+        "training must reach its last epoch, got a request to stop; run again with resume to go on exactly from its "
+        "checkpoint"
+    )
+
+
 @contextlib.contextmanager
-def _stoppable(files: RunFolder) -> Iterator[None]:
+def stoppable(files: RunFolder) -> Iterator[None]:
     """SIGTERM asks the run to stop; the handlers from before come back at the end."""
     before = stop_on_signal(files.stop)
     try:
