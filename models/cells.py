@@ -7,6 +7,9 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from models.gru_d import GruD
+from models.layout import Layout
+
 Memory = tuple[Tensor, ...]
 """Tensors (depth, batch, hidden) that a cell carries over time: `h`, and `c` for an LSTM."""
 
@@ -18,6 +21,7 @@ class Cell(StrEnum):
     RNN_RELU = "rnn_relu"
     LSTM = "lstm"
     GRU = "gru"
+    GRU_D = "gru_d"
 
     @property
     def memory_names(self) -> tuple[str, ...]:
@@ -27,7 +31,7 @@ class Cell(StrEnum):
     @property
     def gates(self) -> int:
         """Number of blocks of rows in a weight matrix."""
-        return {Cell.LSTM: 4, Cell.GRU: 3}.get(self, 1)
+        return {Cell.LSTM: 4, Cell.GRU: 3, Cell.GRU_D: 3}.get(self, 1)
 
 
 class Initialisation(StrEnum):
@@ -38,10 +42,11 @@ class Initialisation(StrEnum):
 
 
 class RecurrentStack(nn.Module):
-    """Layers of one cell, with dropout between them; each layer is one fused call over all time steps.
+    """Layers of one cell, with dropout between them; each layer is one call over all time steps.
 
-    The layers are separate modules, not one `num_layers` call, so that the hidden state of every layer
-    at every time step can be read and differentiated.
+    Above GRU-D's layer, which reads the channels themselves, stand layers of plain GRU. The layers are separate
+    modules, not one `num_layers` call, so that the hidden state of every layer at every time step can be read and
+    differentiated.
 
     Args:
         cell: kind of cell.
@@ -50,26 +55,44 @@ class RecurrentStack(nn.Module):
         layers: number of layers.
         dropout: probability, between layers, training only.
         bidirectional: a second direction reads each stay from its end.
+        layout: which inputs are value, mask and delta of every channel; needed by GRU-D alone.
+        input_dropout: of GRU-D alone: probability on what its gates read.
     """
 
     def __init__(
-        self, cell: Cell, *, width: int, hidden_size: int, layers: int, dropout: float, bidirectional: bool
+        self,
+        cell: Cell,
+        *,
+        width: int,
+        hidden_size: int,
+        layers: int,
+        dropout: float,
+        bidirectional: bool,
+        layout: Layout | None = None,
+        input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.cell = cell
         self.output_width = hidden_size * (2 if bidirectional else 1)
         widths = [width] + [self.output_width] * (layers - 1)
         self.layers = nn.ModuleList(_layer(cell, w, hidden_size) for w in widths)
+        if cell is Cell.GRU_D:
+            self.layers[0] = GruD(
+                Layout.required(layout), width=width, hidden_size=hidden_size, input_dropout=input_dropout
+            )
         self.backward_layers = nn.ModuleList(_layer(cell, w, hidden_size) for w in widths if bidirectional)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, inputs: Tensor, memory: Memory, valid: Tensor) -> tuple[list[Tensor], Memory]:
+    def forward(
+        self, inputs: Tensor, memory: Memory, valid: Tensor, keep: Tensor | None = None
+    ) -> tuple[list[Tensor], Memory]:
         """Runs every layer over all time steps.
 
         Args:
             inputs: (batch, time, width).
             memory: tensors (layers, batch, hidden) before the first time step.
             valid: (batch, time) bool; read by the second direction alone.
+            keep: (1, batch, hidden) recurrent dropout of GRU-D's layer; None: nothing is dropped.
 
         Returns:
             Hidden states (batch, time, output width) of every layer, and the memory after the last time step.
@@ -78,7 +101,8 @@ class RecurrentStack(nn.Module):
         after: list[Memory] = []
         for index, layer in enumerate(self.layers):
             inputs = inputs if index == 0 else self.dropout(inputs)
-            hidden, last = run_layer(layer, inputs, tuple(m[index : index + 1] for m in memory))
+            hidden, last = run_layer(layer, inputs, tuple(m[index : index + 1] for m in memory), keep)
+            keep = None
             if len(self.backward_layers):
                 hidden = torch.cat([hidden, _run_reversed(self.backward_layers[index], inputs, memory, valid)], dim=2)
             outputs.append(hidden)
@@ -87,9 +111,12 @@ class RecurrentStack(nn.Module):
         return outputs, tuple(torch.cat(parts) for parts in zip(*after, strict=True))
 
 
-def run_layer(layer: nn.Module, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-    """One fused layer from a memory of tensors (1, batch, hidden): hidden states and the memory after."""
+def run_layer(layer: nn.Module, inputs: Tensor, memory: Memory, keep: Tensor | None = None) -> tuple[Tensor, Memory]:
+    """One layer from a memory of tensors (1, batch, hidden): hidden states and the memory after."""
     memory = tuple(m.contiguous() for m in memory)
+    if isinstance(layer, GruD):
+        hidden, last = layer(inputs, memory[0], keep)
+        return hidden, (last,)
     if len(memory) == 2:
         hidden, last = layer(inputs, memory)
         return hidden, tuple(last)
@@ -115,13 +142,16 @@ def initialise(stack: RecurrentStack, *, how: Initialisation, forget_bias: float
                 nn.init.orthogonal_(block)
             else:
                 nn.init.xavier_uniform_(block)
+    for layer in stack.layers:
+        if isinstance(layer, GruD):
+            layer.begin_decays()
 
 
 def _layer(cell: Cell, width: int, hidden_size: int) -> nn.Module:
     match cell:
         case Cell.LSTM:
             return nn.LSTM(width, hidden_size, batch_first=True)
-        case Cell.GRU:
+        case Cell.GRU | Cell.GRU_D:
             return nn.GRU(width, hidden_size, batch_first=True)
         case Cell.RNN_TANH | Cell.RNN_RELU:
             return nn.RNN(width, hidden_size, batch_first=True, nonlinearity=cell.value.removeprefix("rnn_"))

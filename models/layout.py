@@ -51,6 +51,20 @@ class Layout:
         places = (features.index(feature) for feature in (Feature.VALUE, Feature.MASK, Feature.DELTA))
         return cls(channels, len(features), *places)
 
+    @staticmethod
+    def required(layout: Layout | None) -> Layout:
+        """The layout, for a cell that cannot do without.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        if layout is None:
+            raise ConfigError(
+                "encoding.features must hold value, mask and delta for the cell gru_d, got a choice without one of "
+                'them or no channel; set encoding.features to ["value", "mask", "delta"]'
+            )
+        return layout
+
     @property
     def width(self) -> int:
         """Number of features of all channels."""

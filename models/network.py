@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.batch import Chunk
-from models.cells import Cell, Initialisation, RecurrentStack, initialise
+from models.cells import Cell, Initialisation, Memory, RecurrentStack, initialise
 from models.errors import ConfigError, DataError
 from models.layout import Layout
 from models.note_encoder import NoteEncoder
@@ -31,13 +31,15 @@ class NetworkConfig:
         layers: number of stacked layers.
         dropout: probability between layers.
         input_dropout: probability on the inputs.
+        recurrent_dropout: of gru_d: probability on what its gates read of the hidden state before; which units are
+            dropped is drawn when a stay begins and holds to its end.
         output_dropout: probability before the head.
         bidirectional: reads each stay from its end too; for offline tasks, cannot stream.
         pooling: what the head reads at a time step.
         forget_bias: bias of an LSTM's forget gate at the beginning.
         initialisation: of the recurrent weights.
         learn_initial_state: the state of a beginning stay is trained; else it is zero.
-        projection_size: width of a linear layer with tanh before the cell; 0 = none.
+        projection_size: width of a linear layer with tanh before the cell; 0 = none, as gru_d needs.
         skip: the head also reads the step's own inputs, past the cell: what is linear in running statistics
             is then learnt as such, and the cell learns what is not.
     """
@@ -47,6 +49,7 @@ class NetworkConfig:
     layers: int = 1
     dropout: float = 0.2
     input_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
     output_dropout: float = 0.0
     bidirectional: bool = False
     pooling: Pooling = Pooling.LAST
@@ -63,11 +66,23 @@ class NetworkConfig:
                 raise ConfigError(
                     f"network.{name} must be at least {least}, got {getattr(self, name)}; raise the number"
                 )
-        for name in ("dropout", "input_dropout", "output_dropout"):
+        for name in ("dropout", "input_dropout", "recurrent_dropout", "output_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(
                     f"network.{name} must be at least 0 and below 1, got {getattr(self, name)}; give a probability"
                 )
+        decays = self.cell is Cell.GRU_D
+        if decays and (self.bidirectional or self.projection_size):
+            raise ConfigError(
+                "network.bidirectional and network.projection_size must be false and 0 with the cell gru_d, which "
+                f"reads the channels themselves and from the past, got {self.bidirectional} and "
+                f"{self.projection_size}; set both so or choose the cell gru"
+            )
+        if self.recurrent_dropout and not decays:
+            raise ConfigError(
+                f"network.recurrent_dropout must be 0 with the cell {self.cell}, got {self.recurrent_dropout}; "
+                "use network.dropout or the cell gru_d"
+            )
 
 
 class RecurrentNetwork(nn.Module):
@@ -103,7 +118,9 @@ class RecurrentNetwork(nn.Module):
         self.config, self.width, self.outputs = config, width, outputs
         self.notes = _note_encoder(notes, vocabulary_size)
         read = width + (self.notes.output_width if self.notes is not None else 0)
-        self.input_dropout = nn.Dropout(config.input_dropout)
+        # GRU-D drops behind its decays: a mask that is scaled or dropped would no longer say what is missing.
+        decays = config.cell is Cell.GRU_D
+        self.input_dropout = nn.Dropout(0.0 if decays else config.input_dropout)
         self.projection = nn.Linear(read, config.projection_size) if config.projection_size else None
         self.stack = RecurrentStack(
             config.cell,
@@ -112,6 +129,8 @@ class RecurrentNetwork(nn.Module):
             layers=config.layers,
             dropout=config.dropout,
             bidirectional=config.bidirectional,
+            layout=layout,
+            input_dropout=config.input_dropout if decays else 0.0,
         )
         self.pool = RunningPool(config.pooling, self.stack.output_width)
         self.output_dropout = nn.Dropout(config.output_dropout)
@@ -141,7 +160,15 @@ class RecurrentNetwork(nn.Module):
             memory = tuple(torch.zeros(shape, device=where, dtype=kind) for _ in names)
         else:
             memory = tuple(self.beginning[name].to(where, kind).expand(shape) for name in names)
-        return State(names + self.pool.names, memory + self.pool.initial(batch, device=where, dtype=kind))
+        kept = self._recurrent_mask(batch, where, kind)
+        carried = self.pool.initial(batch, device=where, dtype=kind)
+        return State(names + ("recurrent_mask",) * len(kept) + self.pool.names, memory + kept + carried)
+
+    def parts(self, state: State) -> tuple[Memory, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """A state's tensors: the cell's memory, the mask of recurrent dropout if there is one, the pooling's."""
+        cells = len(self.config.cell.memory_names)
+        pooled = len(state.tensors) - len(self.pool.names)
+        return state.tensors[:cells], state.tensors[cells:pooled], state.tensors[pooled:]
 
     def forward(self, chunk: Chunk, state: State) -> tuple[Tensor, State]:
         """Logits (batch, time, outputs) and the state after the last time step.
@@ -150,12 +177,12 @@ class RecurrentNetwork(nn.Module):
         is never read on. Raises `DataError` for a chunk or a state that does not fit the network.
         """
         state = self.begin(chunk, state)
-        cells = len(self.config.cell.memory_names)
+        memory, kept, carried = self.parts(state)
         read = self.inputs(chunk)
-        hidden, memory = self.stack(self.project(read), state.tensors[:cells], chunk.valid)
-        logits, carried = self.readout(read, hidden[-1], state.tensors[cells:], chunk.valid)
+        hidden, memory = self.stack(self.project(read), memory, chunk.valid, *kept)
+        logits, carried = self.readout(read, hidden[-1], carried, chunk.valid)
         kind = state.tensors[0].dtype
-        return logits, State(state.names, tuple(t.to(kind) for t in memory + carried))
+        return logits, State(state.names, tuple(t.to(kind) for t in memory + kept + carried))
 
     def begin(self, chunk: Chunk, state: State) -> State:
         """The state before the chunk's first time step: checked, rows that reset set to the initial state."""
@@ -197,6 +224,16 @@ class RecurrentNetwork(nn.Module):
         pooled, carried = self.pool(hidden.to(self.head.weight.dtype), carried, valid)
         logits = self.head(self.output_dropout(pooled))
         return (logits if self.skip is None else logits + self.skip(read)), carried
+
+    def _recurrent_mask(self, batch: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """(1, batch, hidden) factors that drop units for a whole stay in training, and ones elsewhere; or nothing.
+
+        Source: Gal and Ghahramani 2016, A Theoretically Grounded Application of Dropout in Recurrent Neural Networks.
+        """
+        if not self.config.recurrent_dropout:
+            return ()
+        ones = torch.ones((1, batch, self.config.hidden_size), device=device, dtype=dtype)
+        return (nn.functional.dropout(ones, self.config.recurrent_dropout, training=self.training),)
 
     def _learned_beginning(self) -> nn.ParameterDict | None:
         if not self.config.learn_initial_state:

@@ -66,8 +66,9 @@ def hidden_gradients(
         names = network.config.cell.memory_names
         state = network.begin(chunk, network.initial_state(chunk.features.shape[0]))
         read = network.inputs(chunk)
-        hidden, kept = _step_layers(network, network.project(read), state.tensors[: len(names)])
-        logits, _ = network.readout(read, hidden, state.tensors[len(names) :], chunk.valid)
+        memory, _, carried = network.parts(state)
+        hidden, kept = _step_layers(network, network.project(read), memory)
+        logits, _ = network.readout(read, hidden, carried, chunk.valid)
         flat = [memory[i] for layer in kept for memory in layer for i in range(len(names))]
         found = torch.autograd.grad(objective.total(logits, target, weight), flat, allow_unused=True)
     network.train(was_training)

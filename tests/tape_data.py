@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from models.encoded import Encoded
+from models.layout import Layout
 from models.network import NetworkConfig
 from models.task import LabelScope, TaskSpec
 from pipelines.labels import StepTargets
@@ -14,6 +15,8 @@ from pipelines.training_config import TrainingConfig
 
 STAY_TASK = TaskSpec("death")
 STEP_TASK = TaskSpec("death", scope=LabelScope.STEP)
+# The first three features as a channel's value, mask and delta, for the cell that reads them apart.
+LAYOUT = Layout(1, 3, 0, 1, 2)
 SMALL_NETWORK = NetworkConfig(hidden_size=8)
 
 

@@ -10,6 +10,8 @@ import safetensors.torch
 
 from models.artifact import artifact_digest, load_artifact, save_artifact, verify_digests
 from models.cells import Cell
+from models.channel_encoding import Feature
+from models.encoding import EncodingConfig
 from models.errors import ArtifactError
 from tests.support import SmallModel, save_small_model
 
@@ -26,7 +28,7 @@ def copy(model, tmp_path) -> Path:
 
 @pytest.mark.parametrize("cell", list(Cell))
 def test_a_saved_model_loads_and_scores_bit_equal(cell, tmp_path):
-    saved = save_small_model(tmp_path / "model", cell=cell)
+    saved = save_small_model(tmp_path / "model", cell=cell, encoding=EncodingConfig(features=tuple(Feature)))
     first, second = (saved.scorer().score(saved.cohort.stays) for _ in range(2))
     assert np.array_equal(first.risk, second.risk)
     assert np.all((first.risk > 0) & (first.risk < 1))

@@ -16,7 +16,7 @@ from models.forward import cut_chunk, hidden_states, score_logits
 from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig
 from models.pooling import Pooling
-from tests.tape_data import encoded_of, with_notes
+from tests.tape_data import LAYOUT, encoded_of, with_notes
 
 LENGTHS = [1, 9, 4, 30, 17, 9, 2]
 NOTES = NotesConfig(enabled=True, embedding_size=4, hidden_size=3)
@@ -26,7 +26,12 @@ def network_of(*, notes: bool = False, **changes: Any) -> RecurrentNetwork:
     torch.manual_seed(0)
     config = NetworkConfig(hidden_size=6, layers=2, **changes)
     return RecurrentNetwork(
-        config, width=5, outputs=2, notes=NOTES if notes else None, vocabulary_size=20 if notes else 0
+        config,
+        width=5,
+        outputs=2,
+        notes=NOTES if notes else None,
+        vocabulary_size=20 if notes else 0,
+        layout=LAYOUT,
     ).double()
 
 

@@ -8,6 +8,7 @@ from models.errors import DataError
 from models.network import NetworkConfig, RecurrentNetwork
 from models.pooling import Pooling
 from models.state import State
+from tests.tape_data import LAYOUT
 
 
 def state_of(batch: int = 3) -> State:
@@ -42,7 +43,8 @@ def test_detach_keeps_values_and_drops_the_gradient() -> None:
 @pytest.mark.parametrize("cell", list(Cell))
 @pytest.mark.parametrize("pooling", list(Pooling))
 def test_bytes_give_back_every_kind_of_state(cell: Cell, pooling: Pooling) -> None:
-    network = RecurrentNetwork(NetworkConfig(cell=cell, pooling=pooling, hidden_size=3, layers=11), width=2, outputs=1)
+    config = NetworkConfig(cell=cell, pooling=pooling, hidden_size=3, layers=11)
+    network = RecurrentNetwork(config, width=3, outputs=1, layout=LAYOUT)
     state = network.initial_state(2)
     back = State.from_bytes(state.to_bytes())
     assert back.names == state.names

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from torch import Tensor, nn
 from models.batch import Chunk
 from models.cells import Cell
 from models.errors import ConfigError
+from models.gru_d import GruD
 from models.network import NetworkConfig, RecurrentNetwork
 from models.pooling import Pooling
 from models.task import TargetKind
 from pipelines.gradients import hidden_gradient_norms, hidden_gradients, sample_chunk
 from pipelines.objective import Objective
-from tests.tape_data import cohort_part, encoded_of, stay_targets
+from tests.gru_d_reference import reference_step
+from tests.tape_data import LAYOUT, cohort_part, encoded_of, stay_targets
 
 BATCH, TIME, WIDTH, HIDDEN, LAYERS = 3, 9, 4, 5, 2
 OBJECTIVE = Objective(TargetKind.BINARY)
@@ -24,7 +27,7 @@ OBJECTIVE = Objective(TargetKind.BINARY)
 def network_of(cell: Cell, **changes: Any) -> RecurrentNetwork:
     torch.manual_seed(0)
     config = NetworkConfig(cell=cell, hidden_size=HIDDEN, layers=LAYERS, dropout=0.0, **changes)
-    network = RecurrentNetwork(config, width=WIDTH, outputs=1).double()
+    network = RecurrentNetwork(config, width=WIDTH, outputs=1, layout=LAYOUT).double()
     for parameter in network.stack.parameters():
         nn.init.normal_(parameter, std=0.5)
     return network
@@ -40,10 +43,13 @@ def sample() -> tuple[Chunk, Tensor, Tensor]:
     return chunk, target, weight
 
 
-def cells_of(network: RecurrentNetwork, kind: Any, **options: Any) -> list[nn.Module]:
+def cells_of(network: RecurrentNetwork, kind: Any, **options: Any) -> list[Any]:
     """The same weights as torch's own single-step cells."""
-    cells = []
+    cells: list[Any] = []
     for index, layer in enumerate(network.stack.layers):
+        if isinstance(layer, GruD):
+            cells.append(partial(reference_step, layer))
+            continue
         cell = kind(WIDTH if index == 0 else HIDDEN, HIDDEN, **options).double()
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             getattr(cell, name).data = getattr(layer, f"{name}_l0").data
@@ -55,7 +61,8 @@ def reference(network: RecurrentNetwork) -> dict[str, Tensor]:
     """Total derivatives by stepping cells written out one by one; an LSTM's h is rebuilt from a kept c."""
     chunk, target, weight = sample()
     lstm = network.config.cell is Cell.LSTM
-    kind: Any = {Cell.LSTM: nn.LSTMCell, Cell.GRU: nn.GRUCell}.get(network.config.cell, nn.RNNCell)
+    kinds: dict[Cell, Any] = {Cell.LSTM: nn.LSTMCell, Cell.GRU: nn.GRUCell, Cell.GRU_D: nn.GRUCell}
+    kind = kinds.get(network.config.cell, nn.RNNCell)
     options = {"nonlinearity": network.config.cell.removeprefix("rnn_")} if kind is nn.RNNCell else {}
     cells = cells_of(network, kind, **options)
     hidden = [torch.zeros(BATCH, HIDDEN, dtype=torch.float64) for _ in cells]

@@ -25,6 +25,7 @@ from pipelines.objective import Objective
 from pipelines.tapes import Tapes
 from pipelines.training_config import Optimizer, Reduction, Schedule
 from tests.tape_data import (
+    LAYOUT,
     SMALL_NETWORK,
     STEP_TASK,
     cohort_part,
@@ -75,7 +76,7 @@ def test_tapes_as_long_as_the_longest_stay_are_full_back_propagation(
     config = NetworkConfig(
         cell=cell, pooling=pooling, hidden_size=6, layers=2, dropout=0.0, learn_initial_state=True, skip=True
     )
-    network = RecurrentNetwork(config, width=5, outputs=1)
+    network = RecurrentNetwork(config, width=5, outputs=1, layout=LAYOUT)
     full = gradients_of_whole_stays(network, encoded, targets)
     for length in (max(LENGTHS), 1000):
         on_tapes = gradients_on_tapes(network, encoded, targets, length)
@@ -89,7 +90,7 @@ def test_logits_on_tapes_are_those_of_whole_stays(cell: Cell, pooling: Pooling) 
     encoded.features[:, 0] = np.arange(len(encoded.features))
     torch.manual_seed(0)
     config = NetworkConfig(cell=cell, pooling=pooling, hidden_size=6, layers=2, dropout=0.0)
-    network = RecurrentNetwork(config, width=5, outputs=1).double()
+    network = RecurrentNetwork(config, width=5, outputs=1, layout=LAYOUT).double()
     expected = score_logits(network, encoded)
     state = network.initial_state(3)
     for batch in Tapes(encoded, stay_targets(encoded), rows=3, truncation_length=4, seed=0):
