@@ -36,6 +36,8 @@ class Bundle:
         metrics: figures on the hold-out, with intervals.
         config: the resolved training configuration.
         cohort: fingerprint, source, licence and counts of the training cohort.
+        causal: whether a score depends on the past alone; false for networks that read whole stays.
+        guards: leak guards that the run passed: `name`, `passed` and `detail` of each.
         versions: versions of the libraries that made it.
         created: UTC time, RFC 3339.
         disclaimer: the words that every answer carries.
@@ -54,6 +56,8 @@ class Bundle:
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     cohort: dict[str, Any] = field(default_factory=dict)
+    causal: bool = True
+    guards: tuple[dict[str, Any], ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
     disclaimer: str = DISCLAIMER_EN

@@ -16,6 +16,8 @@ from models.notes import NotesConfig
 from models.record import from_plain
 from models.task import TaskSpec
 from pipelines.baselines import BaselinesConfig
+from pipelines.encoded_cache import CacheConfig
+from pipelines.ensemble_config import EnsembleConfig
 from pipelines.evaluation_config import EvaluationConfig
 from pipelines.retrain_config import RetrainConfig
 from pipelines.split import SplitConfig
@@ -64,10 +66,12 @@ class RunConfig:
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
     notes: NotesConfig = field(default_factory=NotesConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     tune: TuneConfig = field(default_factory=TuneConfig)
     retrain: RetrainConfig | None = None
 

@@ -6,10 +6,11 @@ Features are patient data. The folder is its owner's alone, holds no identifier,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
@@ -87,6 +88,16 @@ def _code() -> str:
     for source in sorted(sources, key=lambda f: f.name):
         digest.update(source.name.encode() + b"\n" + source.read_bytes())
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def open_cache(folder: Path | None, config: CacheConfig) -> Iterator[EncodedCache | None]:
+    """The cache in this folder; None where there is no folder, or the configuration keeps nothing."""
+    if folder is None or not config.enabled:
+        yield None
+        return
+    with EncodedCache(folder, max_bytes=config.max_gib * GIB) as opened:
+        yield opened
 
 
 class EncodedCache:

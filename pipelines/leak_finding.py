@@ -35,3 +35,14 @@ class Finding:
     name: str
     detail: str
     passed: bool = True
+
+
+def require(guard: str, holds: bool, expected: str, got: str) -> None:
+    """Refuses what does not hold.
+
+    Raises:
+        LeakError: in the guard's name.
+    """
+    if not holds:
+        remedy = "fit it on its own part alone and train again; see docs/leak-guards.md"
+        raise LeakError(guard, expected=expected, got=got, remedy=remedy)

@@ -18,7 +18,7 @@ from models.notes import NoteTokenizer
 from models.record import from_plain
 from models.scorer import Scorer
 from models.task import LabelScope
-from pipelines import dataset, leak_guards
+from pipelines import dataset, leak_guards_data
 from pipelines.cohort import Cohort, make_cohort
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset, build_dataset, fit_features
@@ -27,14 +27,12 @@ from pipelines.leak_finding import LeakError
 from pipelines.leak_guards import (
     Fitted,
     check_data,
-    check_features,
     check_model,
-    check_patients,
     check_record,
     check_refit,
-    check_statistics,
     records,
 )
+from pipelines.leak_guards_data import check_features, check_patients, check_statistics
 from pipelines.leak_guards_future import check_future
 from pipelines.leak_guards_labels import FEWEST, check_labels, is_copy
 from pipelines.sources.simulator import simulate
@@ -224,7 +222,7 @@ def on_all_stays(cohort, index, config):
 def test_an_encoding_that_is_fitted_on_all_stays_is_caught(run, tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "fit_features", on_all_stays)
     # The guard's own refit is as wrong, and still sees through it: it is given the training stays alone.
-    monkeypatch.setattr(leak_guards, "fit_features", on_all_stays)
+    monkeypatch.setattr(leak_guards_data, "fit_features", on_all_stays)
     leaky = run_of(run.cohort, tmp_path)
     with caught("statistics", "training stays"):
         check_data(leaky.cohort, leaky.config, leaky.data)
@@ -245,7 +243,7 @@ def test_statistics_that_depend_on_outcomes_are_caught(run, monkeypatch):
         died = outcomes_of(cohort, config.task.outcome).value[index] > 0
         return fit_features(cohort, index[died], config)
 
-    monkeypatch.setattr(leak_guards, "fit_features", by_outcome)
+    monkeypatch.setattr(leak_guards_data, "fit_features", by_outcome)
     data = replace(run.data, encoding=by_outcome(run.cohort, run.data.parts[Part.TRAIN].index, run.config).encoding)
     with caught("statistics", "training stays"):
         check_statistics(run.cohort, run.config, data)
@@ -264,7 +262,7 @@ def test_features_that_are_not_those_of_their_stays_are_caught(run):
 
 
 def test_an_outcome_that_is_written_into_a_feature_is_caught(run, monkeypatch):
-    encode = leak_guards.encode_stays
+    encode = leak_guards_data.encode_stays
 
     def with_outcome(cohort, index, fitted, out=None):
         encoded = encode(cohort, index, fitted, out)
@@ -272,7 +270,7 @@ def test_an_outcome_that_is_written_into_a_feature_is_caught(run, monkeypatch):
         features[:, 0] += np.repeat(outcomes_of(cohort, "in_hospital_death").value[index], encoded.lengths)
         return replace(encoded, features=features)
 
-    monkeypatch.setattr(leak_guards, "encode_stays", with_outcome)
+    monkeypatch.setattr(leak_guards_data, "encode_stays", with_outcome)
     with caught("features", "do not depend on outcomes"):
         check_features(run.cohort, run.config, run.data)
 
