@@ -254,3 +254,111 @@ def test_coefficients_that_cannot_hold_are_refused(change):
             **{"kind": BINARY, "method": CalibrationMethod.PLATT, "log_slope": ((0.0,),), "intercept": ((0.0,),)}
             | change
         )
+
+
+# A network that is right in the middle, and far too sure where it is sure: no slope and intercept mend that.
+def bent(stays, seed):
+    logit, label, time_h, index = simulate(stays, seed)
+    return np.sign(logit + 1) * np.abs(logit + 1) ** 1.8 - 1, label, time_h, index
+
+
+@pytest.mark.parametrize("method", [CalibrationMethod.BETA, CalibrationMethod.ISOTONIC])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), hours=st.floats(-5, 2000))
+def test_with_a_curve_too_a_higher_logit_is_a_higher_risk_at_any_one_time(method, seed, hours):
+    logit, label, time_h, index = simulate(60, seed)
+    if len(np.unique(label)) < 2:
+        label[:7] = 1.0 - label[0]
+    fitted = Calibration.fit(logit, label, time_h=time_h, stay_index=index, kind=BINARY, method=method)
+    risk = fitted.apply(np.linspace(-20, 20, 200)[:, None], np.full(200, hours))[:, 0]
+    assert np.all(np.diff(risk) >= 0)
+    assert np.all((risk > 0) & (risk < 1))
+
+
+@pytest.mark.parametrize("method", [CalibrationMethod.BETA, CalibrationMethod.ISOTONIC])
+def test_a_curve_keeps_the_dependence_on_the_time_and_survives_json(method):
+    drift = DRIFTS["twice_too_sure_early"]
+    logit, label, time_h, index = simulate(8000, 3, overconfidence=drift[0])
+    fitted = Calibration.fit(logit, label, time_h=time_h, stay_index=index, kind=BINARY, method=method)
+    risk = fitted.apply(logit, time_h)[:, 0]
+    for hour in HOURS:
+        slope, intercept = slope_and_intercept(label[time_h == hour, 0], risk[time_h == hour])
+        assert slope == pytest.approx(1.0, abs=0.12)
+        assert intercept == pytest.approx(0.0, abs=0.25)
+    again = from_plain(Calibration, json.loads(json.dumps(to_plain(fitted))), where="calibration")
+    assert again == fitted
+    assert np.array_equal(again.apply(logit, time_h), fitted.apply(logit, time_h))
+
+
+def test_auto_takes_the_simplest_where_nothing_more_is_needed():
+    logit, label, time_h, index = simulate(1500, 21)
+    fitted = Calibration.fit(logit, label, time_h=time_h, stay_index=index, kind=BINARY, method=CalibrationMethod.AUTO)
+    assert fitted.method is CalibrationMethod.TEMPERATURE
+    assert [c.method for c in fitted.compared] == ["temperature", "platt", "beta", "isotonic"]
+
+
+def test_auto_takes_an_intercept_where_the_network_was_shifted():
+    logit, label, time_h, index = simulate(1500, 22, shift=lambda h: 1.5 + 0.0 * h)
+    fitted = Calibration.fit(logit, label, time_h=time_h, stay_index=index, kind=BINARY, method=CalibrationMethod.AUTO)
+    alone = Calibration.fit(logit, label, time_h=time_h, stay_index=index, kind=BINARY)
+    assert fitted.method is CalibrationMethod.PLATT
+    assert np.array_equal(fitted.apply(logit, time_h), alone.apply(logit, time_h))
+
+
+def test_auto_takes_a_curve_where_the_network_is_bent():
+    logit, label, time_h, index = bent(4000, 23)
+    fitted = Calibration.fit(logit, label, time_h=time_h, stay_index=index, kind=BINARY, method=CalibrationMethod.AUTO)
+    assert fitted.method in (CalibrationMethod.BETA, CalibrationMethod.ISOTONIC)
+    loss = {c.method: c.log_loss for c in fitted.compared}
+    assert loss[fitted.method] < loss["platt"] < loss["temperature"]
+
+
+def test_auto_compares_on_patients_that_no_fold_shares():
+    # Each stay appears twice, as two stays of one patient: folds by stay would reward what knows the twin.
+    logit, label, time_h, index = simulate(120, 24)
+    twice = {"time_h": np.tile(time_h, 2), "kind": BINARY, "method": CalibrationMethod.AUTO}
+    stays, patients = np.concatenate([index, index + 120]), np.tile(index, 2)
+    logits, labels = np.tile(logit, (2, 1)), np.tile(label, (2, 1))
+    by_patient = Calibration.fit(logits, labels, stay_index=stays, patient_index=patients, **twice)
+    by_stay = Calibration.fit(logits, labels, stay_index=stays, **twice)
+    flexible = {
+        name: next(c.log_loss for c in fitted.compared if c.method == "isotonic")
+        for name, fitted in (("patient", by_patient), ("stay", by_stay))
+    }
+    assert flexible["patient"] > flexible["stay"]
+
+
+def test_auto_keeps_platt_where_events_are_too_few_to_compare_on():
+    logit, label, time_h, index = simulate(60, 25)
+    label[:] = 0.0
+    label[index < 9] = 1.0
+    fitted = Calibration.fit(logit, label, time_h=time_h, stay_index=index, kind=BINARY, method=CalibrationMethod.AUTO)
+    assert fitted.method is CalibrationMethod.PLATT
+    assert fitted.compared == ()
+
+
+def test_auto_is_platt_for_a_number_and_curves_are_refused():
+    rng = np.random.default_rng(26)
+    given_ = {"time_h": np.zeros(200), "stay_index": np.arange(200), "kind": TargetKind.REGRESSION}
+    label = rng.normal(size=(200, 1))
+    fitted = Calibration.fit(label * 2 + 1, label, method=CalibrationMethod.AUTO, **given_)
+    assert fitted == Calibration.fit(label * 2 + 1, label, **given_)
+    with pytest.raises(ConfigError, match=r"calibration\.method must be none, temperature, platt or auto"):
+        Calibration.fit(label, label, method=CalibrationMethod.ISOTONIC, **given_)
+
+
+def test_logits_that_were_learnt_with_weighted_events_come_back_to_the_true_level():
+    logit, label, time_h, index = simulate(20_000, 27, shift=lambda h: np.log(5.0) + 0.0 * h)
+    for method in (CalibrationMethod.PLATT, CalibrationMethod.BETA, CalibrationMethod.ISOTONIC):
+        fitted = Calibration.fit(logit, label, time_h=time_h, stay_index=index, kind=BINARY, method=method)
+        risk = fitted.apply(logit, time_h)[:, 0]
+        assert risk.mean() == pytest.approx(label.mean(), rel=0.02)
+        assert slope_and_intercept(label[:, 0], risk) == pytest.approx((1.0, 0.0), abs=0.05)
+
+
+def test_curves_of_another_number_than_outputs_are_refused():
+    rows = ((0.0,),)
+    with pytest.raises(DataError, match="must have 1 beta and 0 isotonic curves, got 0 and 0"):
+        Calibration(BINARY, CalibrationMethod.BETA, rows, rows)
+    with pytest.raises(DataError, match="again"):
+        Calibration(BINARY, CalibrationMethod.AUTO, rows, rows)
