@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from models.errors import ConfigError
 
@@ -18,8 +18,8 @@ class TuneMetric(StrEnum):
     RMSE = "rmse"
 
     @property
-    def direction(self) -> str:
-        """`maximize` or `minimize`."""
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """Whether more of it is better."""
         return "maximize" if self in (TuneMetric.AUPRC, TuneMetric.AUROC) else "minimize"
 
 
