@@ -217,8 +217,7 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
     Args:
         history: one mapping of names to numbers an epoch; what only counts (`epoch`, `seconds`) is not drawn.
     """
-    names = [name for name in dict.fromkeys(n for row in history for n in row) if name not in {"epoch", "seconds"}]
-    groups = [[name for name in names if "loss" in name], *([name] for name in names if "loss" not in name)]
+    groups = training_panels(history)
     figure, panels = _figure("Training", panels=len(groups), width=4.0)
     for axes, group in zip(panels, groups, strict=True):
         for name in group:
@@ -228,6 +227,12 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
         if len(group) > 1:
             axes.legend(loc="best", fontsize="small")
     return figure
+
+
+def training_panels(history: Sequence[Mapping[str, float]]) -> list[list[str]]:
+    """Names of an epoch's figures by panel: the losses together, every other one alone; counts are left out."""
+    names = [name for name in dict.fromkeys(n for row in history for n in row) if name not in {"epoch", "seconds"}]
+    return [[name for name in names if "loss" in name], *([name] for name in names if "loss" not in name)]
 
 
 def _figure(title: str, *, panels: int = 1, across: bool = True, width: float = 6.0) -> tuple[Figure, list[Axes]]:

@@ -16,6 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="models:/name@alias, models:/name/version or an artifact folder")
     parser.add_argument("cohort", type=Path, help="folder that `sequela prepare` wrote")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--html", type=Path, help="HTML report to write too, a page that holds everything in itself")
+    parser.add_argument(
+        "--against", action="append", default=[], metavar="MODEL", help="compare with this model too, repeatable"
+    )
     parser.add_argument("--bootstrap", type=int, help="bootstrap draws (default: the model's own configuration)")
 
 
@@ -29,25 +33,36 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pipelines.cohort import read_cohort
     from pipelines.commands.out_file import check_out_file
     from pipelines.commands.train import metric_lines
-    from pipelines.evaluate import evaluate
     from pipelines.evaluation_config import EvaluationConfig
     from pipelines.registry import resolve_model
-    from pipelines.score_cohort import labelled_scores
+    from pipelines.report.cohort_report import report_on_cohort
     from pipelines.settings import Settings
 
-    check_out_file(args.out)
-    resolved = resolve_model(args.model, Settings.from_environment())
-    scorer = load_artifact(resolved.folder, device=resolve_device("auto"))
+    for path in (args.out, *([args.html] if args.html else [])):
+        check_out_file(path)
+    settings, device = Settings.from_environment(), resolve_device("auto")
+    names = (args.model, *args.against)
+    scorer, *rivals = (load_artifact(resolve_model(name, settings).folder, device=device) for name in names)
     bundle = scorer.bundle
     config = from_plain(EvaluationConfig, bundle.config["evaluation"], where="evaluation")
     if args.bootstrap is not None:
         config = replace(config, bootstrap=args.bootstrap)
-    scores = labelled_scores(scorer, read_cohort(args.cohort))
-    figures = evaluate(scores, bundle.task, config, thresholds=bundle.thresholds)
-    figures |= {"model": {"name": bundle.name, "digest": scorer.digest}, "disclaimer": DISCLAIMER_EN}
+    report = report_on_cohort(
+        scorer,
+        read_cohort(args.cohort),
+        config,
+        rivals=dict(zip(args.against, rivals, strict=True)),
+        address=args.model,
+    )
+    figures = {**report.figures, "model": {"name": bundle.name, "digest": scorer.digest}, "disclaimer": DISCLAIMER_EN}
     args.out.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     for line in metric_lines(figures, {}):
         say(line)
     say(f"wrote {args.out}")
+    if args.html:
+        from pipelines.report.html import report_html  # matplotlib is slow to import, and needed here alone
+
+        args.html.write_text(report_html(report.facts), encoding="utf-8")
+        say(f"wrote {args.html}")
     say(DISCLAIMER_EN)
     return figures

@@ -13,6 +13,7 @@ from models.task import TargetKind, TaskSpec
 from pipelines.evaluate import judged_rows, threshold_key
 from pipelines.evaluation_config import EvaluationConfig
 from pipelines.report.alerts import alert_figures
+from pipelines.report.curves import curves
 from pipelines.report.decision_curve import decision_curve
 from pipelines.report.lead_time import lead_times
 from pipelines.report.reliability import reliability
@@ -28,7 +29,7 @@ NO_ALERTS = "alerts are defined for yes-or-no outcomes alone"
 def report_sections(
     scores: StepScores, task: TaskSpec, facts: StayFacts, config: EvaluationConfig, thresholds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """`decision_curve`, `reliability`, `alerts`, `lead_time`, `subgroups` and `missingness`, each by output.
+    """`curves`, `decision_curve`, `reliability`, `alerts`, `lead_time`, `subgroups` and `missingness`, each by output.
 
     Args:
         scores: of the hold-out.
@@ -37,11 +38,12 @@ def report_sections(
         config: what to report.
         thresholds: the model's, chosen on the calibration part (`pipelines.evaluate.threshold_key`).
     """
-    found: dict[str, Any] = {"decision_curve": {}, "reliability": {}, "alerts": {}, "lead_time": {}}
+    found: dict[str, Any] = {"curves": {}, "decision_curve": {}, "reliability": {}, "alerts": {}, "lead_time": {}}
     for k, name in enumerate(task.output_names):
         if task.kind is not TargetKind.REGRESSION:
             label, risk, stay = judged_output(scores, task, k)
             patients = scores.patient_index
+            found["curves"][name] = curves(label, risk, patients[stay], config)
             found["decision_curve"][name] = decision_curve(label, risk, patients[stay], config)
             found["reliability"][name] = reliability(label, risk, stay, patients, config)
         found["alerts"][name], found["lead_time"][name] = _alerts(scores, task, k, config, thresholds)

@@ -1,0 +1,83 @@
+"""A model, a cohort and rivals in, the figures and the facts of a report on every stay of it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.errors import RefusedError
+from models.scorer import Scorer
+from pipelines.cohort import Cohort
+from pipelines.evaluate import evaluate
+from pipelines.evaluation_config import EvaluationConfig
+from pipelines.gate import same_task_check
+from pipelines.report.comparisons import Contender, compare
+from pipelines.report.facts import WHOLE, evaluated_facts, report_facts
+from pipelines.report.sections import report_sections
+from pipelines.report.stay_facts import facts_of_cohort
+from pipelines.score_cohort import labelled_scores
+
+TRAINED_ON = f"{WHOLE}, which is the one that the model was trained on: the figures flatter it"
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class CohortReport:
+    """What is written of an evaluation.
+
+    Args:
+        figures: as of `pipelines.evaluate`, and every section beside them.
+        facts: what the page is made of.
+    """
+
+    figures: dict[str, Any]
+    facts: dict[str, Any]
+
+
+def report_on_cohort(
+    scorer: Scorer,
+    cohort: Cohort,
+    config: EvaluationConfig,
+    *,
+    rivals: Mapping[str, Scorer] | None = None,
+    address: str = "",
+) -> CohortReport:
+    """Scores every stay with the model and its rivals, and judges them.
+
+    Args:
+        scorer: the model.
+        cohort: stays with outcomes.
+        config: what to report.
+        rivals: models that it is compared with, by name.
+        address: how the model is called.
+
+    Raises:
+        RefusedError: if a rival predicts something else.
+        DataError: if the cohort does not have the model's outcome, or has other values of it.
+    """
+    bundle = scorer.bundle
+    for name, rival in (rivals or {}).items():
+        if not (check := same_task_check(bundle.task, rival.bundle.task)).passed:
+            raise RefusedError(f"{name} must predict what the model predicts to be compared, got: {check.note}")
+    scores = labelled_scores(scorer, cohort)
+    figures = evaluate(scores, bundle.task, config, thresholds=bundle.thresholds)
+    sections = report_sections(scores, bundle.task, facts_of_cohort(cohort, scores.stay_id), config, bundle.thresholds)
+    table, contenders = {MODEL: figures}, []
+    for name, rival in (rivals or {}).items():
+        theirs = labelled_scores(rival, cohort)
+        table[name] = evaluate(theirs, bundle.task, config, thresholds=rival.bundle.thresholds)
+        contenders.append(Contender(name, theirs, rival.bundle.thresholds))
+    comparisons = compare(Contender(MODEL, scores, bundle.thresholds), contenders, bundle.task, config)
+    part = TRAINED_ON if cohort.fingerprint == bundle.cohort.get("fingerprint") else WHOLE
+    facts = report_facts(
+        bundle,
+        table,
+        sections,
+        evaluated_facts(cohort, figures, part),
+        config,
+        comparisons=comparisons,
+        digest=scorer.digest,
+        address=address,
+    )
+    return CohortReport({**figures, **sections, "comparisons": comparisons}, facts)
