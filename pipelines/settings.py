@@ -6,7 +6,7 @@
 | `MLFLOW_REGISTRY_URI` | where versions are registered | the tracking address |
 | `MLFLOW_EXPERIMENT_NAME` | experiment of the runs | `sequela` |
 | `SEQUELA_DATABASE_URL` | lease and job store | the tracking address if it is a database, else `sqlite:///sequela.db` |
-| `SEQUELA_CACHE` | downloaded models and interrupted jobs | `.sequela` in the working directory |
+| `SEQUELA_CACHE` | downloaded models, interrupted jobs and encoded cohorts | `.sequela` in the working directory |
 
 Where `SEQUELA_DATABASE_URL` is a PostgreSQL database, the studies of `sequela tune` are there too.
 """
@@ -50,7 +50,7 @@ class Settings:
         experiment: name of the experiment.
         database_url: SQLAlchemy address of the database of the lease and the job store; it may hold a
             password, so it is left out of the printed form.
-        cache: folder of downloaded models and of interrupted jobs.
+        cache: folder of downloaded models, interrupted jobs and encoded cohorts.
         study_url: the database of `sequela tune` where a PostgreSQL database was given by its variable; else empty,
             and each study has a file of its own.
     """
