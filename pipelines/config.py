@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.calibration import CalibrationMethod
+from models.calibration import check_method
 from models.encoding import EncodingConfig
 from models.errors import ConfigError, UsageError
 from models.network import NetworkConfig
@@ -16,6 +16,7 @@ from models.notes import NotesConfig
 from models.record import from_plain
 from models.task import TaskSpec
 from pipelines.baselines import BaselinesConfig
+from pipelines.calibration_config import CalibrationConfig
 from pipelines.encoded_cache import CacheConfig
 from pipelines.ensemble_config import EnsembleConfig
 from pipelines.evaluation_config import EvaluationConfig
@@ -23,28 +24,6 @@ from pipelines.retrain_config import RetrainConfig
 from pipelines.split import SplitConfig
 from pipelines.training_config import Monitor, TrainingConfig
 from pipelines.tune_config import TuneConfig
-
-
-@dataclass(frozen=True)
-class CalibrationConfig:
-    """How logits become risks.
-
-    Args:
-        method: what is fitted on the calibration part.
-        strength: of the prior that holds the slope near 1 at the end of the stay; more for fewer events,
-            0 fits everything freely.
-        include_validation: calibrate on the validation part too; only where it decided nothing
-            (training.monitor = "last_epoch").
-    """
-
-    method: CalibrationMethod = CalibrationMethod.PLATT
-    strength: float = 1.0
-    include_validation: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuses a negative strength."""
-        if self.strength < 0:
-            raise ConfigError(f"calibration.strength must be at least 0, got {self.strength}; raise it")
 
 
 @dataclass(frozen=True)
@@ -79,6 +58,7 @@ class RunConfig:
         """Refuses a name that MLflow or a file system would not take."""
         if not self.name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"name must be letters, digits, - and _, got {self.name!r}; rename the model")
+        check_method(self.calibration.method, self.task.kind)
         if self.calibration.include_validation and self.training.monitor is not Monitor.LAST:
             raise ConfigError(
                 f"calibration.include_validation must go with training.monitor 'last_epoch', got "

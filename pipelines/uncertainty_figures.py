@@ -1,0 +1,88 @@
+"""A hold-out's scores and a model's uncertainty in, how well label sets and intervals hold there out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from models.stay import Floats, Ints
+from models.task import TargetKind, TaskSpec
+from models.uncertainty import Bools, PatientDraw, Uncertainty
+from pipelines.bootstrap import Estimates, Resampling, estimate
+from pipelines.calibrate import candidate_steps
+from pipelines.metrics import Statistic
+from pipelines.scores import StepScores
+
+
+def uncertainty_figures(
+    scores: StepScores, task: TaskSpec, uncertainty: Uncertainty, resampling: Resampling, *, key: str
+) -> dict[str, Estimates]:
+    """What the label sets promised, measured on one step a patient, of every output.
+
+    For each level `conformal_coverage_event_<level>` and `conformal_coverage_no_event_<level>` (of several
+    classes `conformal_coverage_<level>` of the output's class), `abstain_share_<level>` (all labels in the set)
+    and `neither_share_<level>` (no label); and `interval_width`, the mean width of the Venn-Abers interval.
+
+    Args:
+        scores: of the hold-out.
+        task: what was predicted.
+        uncertainty: of the model.
+        resampling: how intervals are made.
+        key: of the split; draws which step of a patient counts.
+
+    Returns:
+        estimates by the output's name.
+    """
+    steps = candidate_steps(scores, task, key)
+    risk, label = scores.risk[steps.rows], scores.label[steps.rows]
+    draw = PatientDraw(steps.patient_index, steps.order)
+    inside = uncertainty.label_sets(risk)
+    found = {}
+    for k, name in enumerate(task.output_names):
+        target = 0 if task.kind is TargetKind.MULTICLASS else k
+        estimates = Estimates()
+        own = label[:, target]
+        for suffix, number in _classes(task, k):
+            rows = draw.first(own == number)
+            columns = {f"conformal_coverage{suffix}": inside[rows, target, :, number]}
+            _add(estimates, columns, uncertainty.levels, steps.patient_index[rows], resampling)
+        rows = draw.first(~np.isnan(own))
+        sizes = inside[rows, target].sum(axis=-1)
+        shares = {"abstain_share": sizes == inside.shape[-1], "neither_share": sizes == 0}
+        _add(estimates, shares, uncertainty.levels, steps.patient_index[rows], resampling)
+        if (ends := uncertainty.interval(risk[rows])) is not None:
+            width = {"interval_width": (ends[1] - ends[0])[:, k]}
+            estimates.merge(estimate(_means(width), steps.patient_index[rows], resampling))
+        found[name] = estimates
+    return found
+
+
+def _classes(task: TaskSpec, output: int) -> Iterator[tuple[str, int]]:
+    """What a class is called in a metric's name, and its number among the labels of a set."""
+    if task.kind is TargetKind.MULTICLASS:
+        yield "", output
+    else:
+        yield from (("_no_event", 0), ("_event", 1))
+
+
+def _add(
+    found: Estimates, columns: dict[str, Bools], levels: tuple[float, ...], patient: Ints, resampling: Resampling
+) -> None:
+    named = {
+        f"{name}_{level:g}": column[:, i].astype(np.float64)
+        for name, column in columns.items()
+        for i, level in enumerate(levels)
+    }
+    if len(patient):
+        found.merge(estimate(_means(named), patient, resampling))
+    else:
+        found.undefined.update(dict.fromkeys(named, "no patient of this class is here"))
+
+
+def _means(columns: dict[str, Floats]) -> Statistic:
+    def statistic(weight: Floats) -> dict[str, Floats]:
+        total = weight.sum(axis=1)
+        return {name: weight @ column / total for name, column in columns.items()}
+
+    return statistic
