@@ -56,7 +56,7 @@ class MemberSpec:
             raise ArtifactError(f"weight must be above 0 and at most 1, got {self.weight}; save the model again")
         if (self.network is None) != (self.kind is MemberKind.TREES):
             raise ArtifactError(
-                f"network must be given exactly if the member is a network, got kind '{self.kind}'; save the model again"
+                f"network must be given exactly if the member is a network, got kind '{self.kind}'; save it again"
             )
 
 

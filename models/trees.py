@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.batch import Chunk
 from models.errors import ArtifactError
 from models.state import State
+from models.stay import Floats
 
 
 class TreeMember(nn.Module):
@@ -58,8 +60,12 @@ class TreeMember(nn.Module):
         rows = np.ascontiguousarray(chunk.features.detach().cpu().numpy()[valid], dtype=np.float32)
         logits = np.zeros((*valid.shape, self.outputs))
         if len(rows):
-            logits[valid] = np.concatenate([_predict(booster, rows) for booster in self._boosters], axis=1)
+            logits[valid] = self.predict(rows)
         return torch.from_numpy(logits).to(chunk.features.device), state
+
+    def predict(self, features: NDArray[Any]) -> Floats:
+        """Logits (rows, outputs) of features (rows, width)."""
+        return np.concatenate([_predict(booster, features) for booster in self._boosters], axis=1)
 
 
 def _booster(text: str) -> Any:
@@ -75,6 +81,6 @@ def _booster(text: str) -> Any:
         raise ArtifactError("trees must be LightGBM's model text, got another; fetch the artifact again") from error
 
 
-def _predict(booster: Any, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _predict(booster: Any, rows: NDArray[Any]) -> Floats:
     value = np.asarray(booster.predict(rows, raw_score=True, num_threads=1), dtype=np.float64)
     return value[:, None] if value.ndim == 1 else value

@@ -60,6 +60,9 @@ class BaselinesConfig:
             )
 
 
+_Fit = Callable[[Summaries, TaskSpec, BaselinesConfig, int], Predictor]
+
+
 @dataclass(frozen=True)
 class BaselineScores:
     """Scores of one baseline on the calibration part and on the hold-out."""
@@ -78,6 +81,7 @@ def fit_baselines(
     seed: int = 0,
     mean: float = 0.0,
     scale: float = 1.0,
+    trees: Predictor | None = None,
 ) -> dict[str, BaselineScores]:
     """Fits both baselines on the training part and scores every time step of the other two.
 
@@ -90,17 +94,15 @@ def fit_baselines(
         seed: of the row sample and the trees.
         mean: of a regression target over the training part.
         scale: its standard deviation.
+        trees: gives every output's logits, where trees were fitted on the same rows already; None fits them.
 
     Raises:
         DataError: if the training part does not hold every class.
     """
     found = {}
     for name, fit in ((LINEAR, _fit_linear), (TREES, _fit_trees)):
-        predictors = []
-        for k in range(task.targets):
-            rows = training_rows(train, task, target=k, limit=config.max_rows, seed=seed)
-            _check_classes(rows, task)
-            predictors.append(fit(rows, task, config, seed))
+        given = trees if name == TREES else None
+        predictors = [given] if given is not None else _fit_targets(fit, train, task, config, seed)
         logits = [_logits(predictors, part) for part in (calibration, test)]
         fitted = Calibration.fit(
             logits[0],
@@ -117,12 +119,26 @@ def fit_baselines(
     return found
 
 
-def _check_classes(rows: Summaries, task: TaskSpec) -> None:
+def _fit_targets(fit: _Fit, train: LabelledPart, task: TaskSpec, config: BaselinesConfig, seed: int) -> list[Predictor]:
+    predictors = []
+    for k in range(task.targets):
+        rows = training_rows(train, task, target=k, limit=config.max_rows, seed=seed)
+        check_classes(rows, task, remedy="set baselines.enabled = false")
+        predictors.append(fit(rows, task, config, seed))
+    return predictors
+
+
+def check_classes(rows: Summaries, task: TaskSpec, *, remedy: str) -> None:
+    """Refuses rows that do not hold every class.
+
+    Raises:
+        DataError: with the remedy beside that of more stays.
+    """
     classes = max(len(task.classes), 2)
     if task.kind is not TargetKind.REGRESSION and len(np.unique(rows.target)) < classes:
         raise DataError(
-            f"training part must hold all {classes} classes for the baselines, got {len(np.unique(rows.target))}; "
-            "train on more stays or set baselines.enabled = false"
+            f"training part must hold all {classes} classes, got {len(np.unique(rows.target))}; "
+            f"train on more stays or {remedy}"
         )
 
 
@@ -138,6 +154,12 @@ def _fit_linear(rows: Summaries, task: TaskSpec, config: BaselinesConfig, _seed:
 
 
 def _fit_trees(rows: Summaries, task: TaskSpec, config: BaselinesConfig, seed: int) -> Predictor:
+    model = fit_booster(rows, task, config, seed)
+    return lambda features: _columns(np.asarray(model.predict(features, raw_score=True)))
+
+
+def fit_booster(rows: Summaries, task: TaskSpec, config: BaselinesConfig, seed: int) -> Any:
+    """LightGBM's booster of one target, or of all classes; rows weigh as they say."""
     import lightgbm  # slow to import, and needed here alone
 
     objective = {TargetKind.BINARY: "binary", TargetKind.MULTICLASS: "multiclass", TargetKind.REGRESSION: "l2"}
@@ -145,7 +167,7 @@ def _fit_trees(rows: Summaries, task: TaskSpec, config: BaselinesConfig, seed: i
         "objective": objective[task.kind],
         "learning_rate": config.learning_rate,
         "num_leaves": config.leaves,
-        "min_data_in_leaf": max(5, min(50, len(rows.target) // 20)),
+        "min_data_in_leaf": max(5, min(50, len(rows.target) // rows.rows_a_stay // 20)) * rows.rows_a_stay,
         "feature_fraction": 0.3,
         "bagging_fraction": 0.8,
         "bagging_freq": 1,
@@ -160,8 +182,8 @@ def _fit_trees(rows: Summaries, task: TaskSpec, config: BaselinesConfig, seed: i
     }
     if task.kind is TargetKind.MULTICLASS:
         settings["num_class"] = len(task.classes)
-    model = lightgbm.train(settings, lightgbm.Dataset(rows.features, rows.target), num_boost_round=config.trees)
-    return lambda features: _columns(np.asarray(model.predict(features, raw_score=True)))
+    table = lightgbm.Dataset(rows.features, rows.target, weight=rows.weight)
+    return lightgbm.train(settings, table, num_boost_round=config.trees)
 
 
 def _columns(value: NDArray[Any]) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,25 +23,30 @@ from pipelines.scores import StepScores
 
 
 def write_figures(
-    folder: Path, task: TaskSpec, fit: FitResult, scores: Mapping[str, StepScores], part: PartData
+    folder: Path, task: TaskSpec, fits: Sequence[FitResult], scores: Mapping[str, StepScores], part: PartData
 ) -> list[Path]:
     """Writes every figure of a run anew.
 
     Args:
         folder: emptied first.
         task: what was predicted.
-        fit: what the training loop left.
+        fits: what the training loop left, of every network; of several the first is shown, and the figure says so.
         scores: of the hold-out by the name of the model, the network first.
         part: the stays of which one is shown by its hidden states: the one of median length.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     figures = evaluation_figures(scores, task)
-    figures["training"] = training_figure(fit.history)
+    fit = fits[0]
+    drawn = {"training": training_figure(fit.history)}
     if fit.gradient_norms:
-        figures["gradient_norms"] = gradient_norm_figure(fit.gradient_norms)
+        drawn["gradient_norms"] = gradient_norm_figure(fit.gradient_norms)
     stay = int(np.argsort(part.encoded.lengths, kind="stable")[len(part.encoded) // 2])
     first, last = part.encoded.step_offsets[stay : stay + 2]
     states = hidden_states(fit.network, part.encoded, stay)
-    figures["hidden_states"] = hidden_state_figure(states, part.encoded.time_min[first:last])
+    drawn["hidden_states"] = hidden_state_figure(states, part.encoded.time_min[first:last])
+    if len(fits) > 1:
+        for figure in drawn.values():
+            figure.suptitle(f"{figure.get_suptitle()}, member 1 of {len(fits)}")
+    figures |= drawn
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]

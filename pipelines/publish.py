@@ -15,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from models.bundle import Bundle
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
+from models.ensemble import MemberKind
 from models.errors import SequelaError
 from models.record import to_plain
 from pipelines import pyfunc_signature
@@ -59,7 +61,7 @@ class Publication:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
-        self._logged_epochs: set[int] = set()
+        self._logged_epochs: set[tuple[int, int]] = set()
         with reached(), quiet():
             self.client = connect(self.settings)
             if self.run_id:
@@ -107,13 +109,17 @@ class Publication:
             mlflow.log_metrics(finite, step=step, run_id=self.run_id)
 
     def log_epoch(self, row: Mapping[str, float]) -> None:
-        """Stores an epoch's figures once; a server that does not answer does not end the training."""
-        epoch = int(row.get("epoch", len(self._logged_epochs)))
-        if epoch in self._logged_epochs:
+        """Stores an epoch's figures once; a server that does not answer does not end the training.
+
+        Those of a model's further networks stand under `member_<number>/`.
+        """
+        member, epoch = int(row.get("member", 0)), int(row.get("epoch", len(self._logged_epochs)))
+        if (member, epoch) in self._logged_epochs:
             return
         try:
-            self.log_figures({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
-            self._logged_epochs.add(epoch)
+            figures = {name: value for name, value in row.items() if name not in ("member", "epoch")}
+            self.log_figures({_member_metric(member, name): value for name, value in figures.items()}, step=epoch)
+            self._logged_epochs.add((member, epoch))
         except SequelaError as error:
             logger.warning("epoch %d could not be logged now (%s); it is logged at the end", epoch, error)
 
@@ -155,8 +161,11 @@ class Publication:
         self.client.update_run(self.run_id, status="RUNNING")
         if REASON_TAG in self.client.get_run(self.run_id).data.tags:
             self.client.delete_tag(self.run_id, REASON_TAG)
-        history = self.client.get_metric_history(self.run_id, EPOCH_METRIC)
-        self._logged_epochs = {int(point.step) for point in history}
+        self._logged_epochs = {
+            (member, int(point.step))
+            for member in range(self.config.ensemble.members)
+            for point in self.client.get_metric_history(self.run_id, _member_metric(member, EPOCH_METRIC))
+        }
 
     def _log_config(self) -> None:
         plain = to_plain(self.config)
@@ -192,12 +201,17 @@ class Publication:
                 artifacts={Path(BUNDLE_PATH).name: str(trained.artifact.resolve())},
                 signature=pyfunc_signature.signature_of(trained.bundle),
                 input_example=pyfunc_signature.input_example(trained.bundle),
-                pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in REQUIREMENTS],
+                pip_requirements=_requirements(trained.bundle),
                 metadata={"sequela.digest": trained.digest, "disclaimer": DISCLAIMER_EN},
             )
         finally:
             mlflow.end_run(status="RUNNING")
         return str(info.model_uri), str(info.model_id)
+
+
+def _member_metric(member: int, name: str) -> str:
+    """The first network's figures stand under their own names, where runs of one network have them."""
+    return f"member_{member}/{name}" if member else name
 
 
 def _holdout(cohorts: Sequence[Path], trained: TrainedRun) -> dict[str, Any]:
@@ -209,6 +223,12 @@ def _holdout(cohorts: Sequence[Path], trained: TrainedRun) -> dict[str, Any]:
         "part": "test",
         "stays": len(trained.scores),
     }
+
+
+def _requirements(bundle: Bundle) -> list[str]:
+    trees = any(member.kind is MemberKind.TREES for member in bundle.members)
+    names = (*REQUIREMENTS, "lightgbm") if trees else REQUIREMENTS
+    return [f"{name}=={importlib.metadata.version(name)}" for name in names]
 
 
 def _version_tags(trained: TrainedRun) -> dict[str, str]:

@@ -1,0 +1,127 @@
+"""Encoded parts in, the fitted members of a model out: its networks one after another, then its boosted trees.
+
+A run that was interrupted goes on at the member that it had reached; members that were done are read back.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.ensemble import Ensemble, Member, MemberSpec
+from models.trees import TreeMember
+from pipelines.checkpoints import RunFolder
+from pipelines.config import RunConfig
+from pipelines.dataset import Dataset
+from pipelines.epochs import OnEpoch
+from pipelines.fit import FitResult, fit_network, stop_if_asked, stoppable
+from pipelines.split import Part
+from pipelines.tree_member import fit_trees
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Members:
+    """The fitted members of a model.
+
+    Args:
+        ensemble: all of them, as they are served.
+        specs: what each is, in the same order: networks first, trees last.
+        fits: what the training loop left, of every network.
+    """
+
+    ensemble: Ensemble
+    specs: tuple[MemberSpec, ...]
+    fits: tuple[FitResult, ...]
+
+    @property
+    def trees(self) -> TreeMember | None:
+        """The boosted trees, if they are a member."""
+        return next((member for member in self.ensemble if isinstance(member, TreeMember)), None)
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row an epoch of every network: `FitResult.history`, with the `member`'s number."""
+        return [{"member": k, **row} for k, fit in enumerate(self.fits) for row in fit.history]
+
+
+def fit_members(
+    data: Dataset,
+    config: RunConfig,
+    *,
+    folder: Path,
+    resume: bool = False,
+    progress: bool = False,
+    say: Say = lambda _: None,
+    on_epoch: OnEpoch | None = None,
+) -> Members:
+    """Fits every member on the training part.
+
+    Args:
+        data: the encoded parts.
+        config: the run's configuration.
+        folder: where checkpoints go, in a folder a member.
+        resume: continue at the member whose training was interrupted; members that were done are read back.
+        progress: show a progress bar on standard error.
+        say: receives lines for people.
+        on_epoch: receives every epoch's row with the `member`'s number, as soon as it is known.
+
+    Raises:
+        Interrupted: if SIGTERM came; the checkpoints are in the folder.
+        SequelaError: as `fit_network` and `fit_trees` do.
+    """
+    files = RunFolder(folder)
+    if not resume:
+        for left in folder.glob("member-*"):
+            shutil.rmtree(left)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.stop.unlink(missing_ok=True)
+    specs = config.ensemble.specs(config.network, config.seed)
+    fits: list[FitResult] = []
+    members: list[Member] = []
+    # A signal between two members must not be lost: the next one would train to its end.
+    with stoppable(files):
+        for number, spec in enumerate(specs):
+            if spec.network is None:
+                members.append(fit_trees(data, config))
+                say("  fitted the boosted trees")
+            else:
+                fits.append(_fit_network(data, config, number, folder, resume=resume, progress=progress, each=on_epoch))
+                members.append(fits[-1].network)
+                say(_line(number, config, fits[-1]))
+            stop_if_asked(files)
+    return Members(Ensemble(members, [spec.weight for spec in specs]), specs, tuple(fits))
+
+
+def _fit_network(
+    data: Dataset, config: RunConfig, number: int, folder: Path, *, resume: bool, progress: bool, each: OnEpoch | None
+) -> FitResult:
+    spec = config.ensemble.specs(config.network, config.seed)[number]
+    train, validation = data.saw("network", data.parts[Part.TRAIN]), data.saw("best_epoch", data.parts[Part.VALIDATION])
+    return fit_network(
+        train=(train.encoded, train.targets),
+        validation=(validation.encoded, validation.targets),
+        network=spec.network or config.network,
+        notes=config.notes if data.tokenizer is not None else None,
+        vocabulary_size=data.tokenizer.vocabulary_size if data.tokenizer is not None else 0,
+        task=config.task,
+        training=config.training,
+        seed=spec.seed,
+        folder=folder / f"member-{number}",
+        resume=resume,
+        progress=progress,
+        on_epoch=None if each is None else lambda row: each({"member": number, **row}),
+        title=_title(number, config),
+    )
+
+
+def _title(number: int, config: RunConfig) -> str:
+    return f"member {number + 1}/{config.ensemble.members}" if config.ensemble.members > 1 else ""
+
+
+def _line(number: int, config: RunConfig, fit: FitResult) -> str:
+    what = _title(number, config) or "network"
+    return f"  {what}: trained {len(fit.history)} epochs in {fit.seconds:.0f} s, best epoch {fit.best_epoch + 1}"
