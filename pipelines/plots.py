@@ -23,6 +23,8 @@ from pipelines.metrics import Ranking
 from pipelines.scores import MINUTES_PER_HOUR, StepScores
 
 BINS = 10
+# What only counts in an epoch's row.
+_COUNTS = {"epoch", "seconds", "member"}
 _GUIDE: dict[str, Any] = {"color": "0.6", "linewidth": 1.0, "linestyle": "--", "zorder": 0}
 
 
@@ -231,7 +233,7 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
 
 def training_panels(history: Sequence[Mapping[str, float]]) -> list[list[str]]:
     """Names of an epoch's figures by panel: the losses together, every other one alone; counts are left out."""
-    names = [name for name in dict.fromkeys(n for row in history for n in row) if name not in {"epoch", "seconds"}]
+    names = [name for name in dict.fromkeys(n for row in history for n in row) if name not in _COUNTS]
     return [[name for name in names if "loss" in name], *([name] for name in names if "loss" not in name)]
 
 

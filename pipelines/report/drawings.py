@@ -144,17 +144,24 @@ def forest_drawing(tables: Sequence[Mapping[str, Any]], metric: str, title: str,
 
 
 def training_drawing(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Training curves."""
+    """Training curves; the networks of an ensemble as lines of one colour."""
     groups = training_panels(history)
     figure, panels = _axes(len(groups))
     for axes, group in zip(panels, groups, strict=True):
-        for name in group:
-            line = [(epoch, float(row[name])) for epoch, row in enumerate(history) if row.get(name) is not None]
-            axes.plot([x + 1 for x, _ in line], [y for _, y in line], marker="o", markersize=3, label=name)
+        for color, name in enumerate(group):
+            for i, rows in enumerate(_by_member(history)):
+                line = [(epoch, float(row[name])) for epoch, row in enumerate(rows, 1) if row.get(name) is not None]
+                style: dict[str, Any] = {"color": f"C{color}", "marker": "o", "markersize": 3}
+                axes.plot([x for x, _ in line], [y for _, y in line], label=None if i else name, **style)
         _name(axes, "epoch", "loss" if len(group) != 1 else group[0])
         if len(group) > 1:
             axes.legend(loc="best")
     return figure
+
+
+def _by_member(history: Sequence[Mapping[str, float]]) -> list[list[Mapping[str, float]]]:
+    members = sorted({int(row.get("member", 0)) for row in history})
+    return [[row for row in history if int(row.get("member", 0)) == member] for member in members]
 
 
 def _axes(panels: int) -> tuple[Figure, list[Axes]]:
