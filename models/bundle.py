@@ -13,6 +13,7 @@ from models.ensemble import MemberSpec, check_members
 from models.errors import ArtifactError
 from models.notes import NotesConfig
 from models.task import TaskSpec
+from models.uncertainty import Uncertainty
 
 SCHEMA_VERSION = 2
 # What a decision threshold serves, by preference: the Event 1 of Challenge 2012, or the utility of Challenge 2019.
@@ -33,6 +34,7 @@ class Bundle:
         notes: how notes are read, or None where the model reads none.
         calibration: the fitted calibration.
         thresholds: decision thresholds chosen on the calibration part, by `<output>/<what it serves>`.
+        uncertainty: label sets and intervals of the risk; None for a number, or where no patients were kept apart.
         metrics: figures on the hold-out, with intervals.
         config: the resolved training configuration.
         cohort: fingerprint, source, licence and counts of the training cohort.
@@ -53,6 +55,7 @@ class Bundle:
     notes: NotesConfig | None
     calibration: Calibration
     thresholds: dict[str, float] = field(default_factory=dict)
+    uncertainty: Uncertainty | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     cohort: dict[str, Any] = field(default_factory=dict)
@@ -67,6 +70,10 @@ class Bundle:
         """Refuses another schema, members that make no ensemble and an encoding whose channels are not declared."""
         check_schema(self.schema_version)
         check_members(self.members)
+        if self.uncertainty is not None and self.uncertainty.outputs != self.task.outputs:
+            raise ArtifactError(
+                f"uncertainty must be of {self.task.outputs} outputs, got {self.uncertainty.outputs}; fit it again"
+            )
         declared = {c.name for c in self.channels}
         missing = sorted(set(self.encoding.channels.names) - declared)
         if missing:

@@ -5,7 +5,7 @@ Live stays are scored one time step at a time by `models.live`, with the same ri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from models.ensemble import Ensemble, spread
 from models.forward import score_members
 from models.notes import NoteTokenizer
 from models.stay import Floats, Ints, Stays
+from models.uncertainty import Bools
 
 MINUTES_PER_HOUR = 60.0
 
@@ -30,6 +31,10 @@ class Trajectories:
         risk: (steps, outputs) calibrated: probabilities, or the predicted number for regression.
         spread: (steps, outputs) standard deviation of the members' calibrated risks, in the risk's unit: how much
             the members disagree; 0 for one member.
+        label_set: (steps, targets, levels, labels) whether a label is compatible with the risk, see
+            `models.uncertainty`; None where the model ships no label sets.
+        interval_low: (steps, outputs) lower end of the risk's Venn-Abers interval; None without.
+        interval_high: (steps, outputs) upper end; None without.
     """
 
     step_offsets: Ints
@@ -37,6 +42,9 @@ class Trajectories:
     logit: Floats
     risk: Floats
     spread: Floats
+    label_set: Bools | None = None
+    interval_low: Floats | None = None
+    interval_high: Floats | None = None
 
     @property
     def final(self) -> Ints:
@@ -84,7 +92,15 @@ class Scorer:
         members = score_members(self.network, encoded, device=self.device)
         logit = self.network.combine(members)
         risk = self.bundle.calibration.apply(logit, hours)
-        return Trajectories(encoded.step_offsets, encoded.time_min, logit, risk, self.member_spread(members, hours))
+        scored = Trajectories(encoded.step_offsets, encoded.time_min, logit, risk, self.member_spread(members, hours))
+        return self._with_uncertainty(scored)
+
+    def _with_uncertainty(self, scored: Trajectories) -> Trajectories:
+        uncertainty = self.bundle.uncertainty
+        if uncertainty is None:
+            return scored
+        low, high = uncertainty.interval(scored.risk) or (None, None)
+        return replace(scored, label_set=uncertainty.label_sets(scored.risk), interval_low=low, interval_high=high)
 
     def member_spread(self, members: Floats, hours: Floats) -> Floats:
         """How much the members disagree: (steps, outputs) standard deviation of their calibrated risks.

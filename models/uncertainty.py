@@ -122,6 +122,15 @@ class Uncertainty:
         ends = tuple(VennAbers.fit(risk[rows, k], label[rows, k]) for k, rows in enumerate(first))
         return cls(kind, chosen, sets, ends)
 
+    @property
+    def outputs(self) -> int:
+        """Number of risks a step: targets, or classes of the one target."""
+        return len(self.sets) if self.kind is TargetKind.BINARY else len(self.sets[0].positive_from)
+
+    def level_index(self, level: float) -> int:
+        """Position of the level that is nearest to this one."""
+        return int(np.argmin(np.abs(np.array(self.levels) - level)))
+
     def label_sets(self, risk: NDArray[Any]) -> Bools:
         """(steps, targets, levels, labels) whether a label is in the set.
 

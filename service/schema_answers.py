@@ -21,6 +21,13 @@ class WithDisclaimer(_Answer):
     disclaimer_ja: str = Field(examples=[DISCLAIMER_JA])
 
 
+SPREAD = Field(
+    default=None,
+    ge=0,
+    description="Standard deviation of the members' own values: how much they disagree; null for one member.",
+)
+
+
 class ModelRef(_Answer):
     """Which model answered."""
 
@@ -60,6 +67,21 @@ class Risk(_Answer):
     horizon_h: float | None = Field(description="Hours ahead; null: by the end of the stay.")
     risk: float = Field(ge=0, le=1)
     threshold: float | None = Field(default=None, description="Decision threshold chosen on the calibration part.")
+    interval: tuple[float, float] | None = Field(
+        default=None,
+        description="Venn-Abers interval: how often patients of such a risk had the outcome, if this one joins them "
+        "without and with it. Far apart where such patients were few; the risk may lie outside. Null where the model "
+        "has none.",
+    )
+    label_set: list[Literal["event", "no_event"]] | None = Field(
+        default=None,
+        description="Labels that are compatible with the risk. Of patients with the event, and of those without, at "
+        "least the share `label_set_level` have their label in the set, at one step a patient, if they are like those "
+        "of the calibration part. Both: cannot tell. None of them: the risk is unlike either. Null where the model has "
+        "no label sets.",
+    )
+    label_set_level: float | None = Field(default=None, description="Share that `label_set` promises.")
+    spread: float | None = SPREAD
 
 
 class RiskPoint(_Answer):
@@ -84,6 +106,7 @@ class ClassProbability(_Answer):
 
     name: str
     probability: float = Field(ge=0, le=1)
+    spread: float | None = SPREAD
 
 
 class ClassPoint(_Answer):
@@ -98,6 +121,12 @@ class MulticlassAnswer(ScoreAnswer):
 
     kind: Literal["multiclass"] = "multiclass"
     classes: list[ClassProbability]
+    label_set: list[str] | None = Field(
+        default=None,
+        description="Classes that are compatible with the probabilities: of the patients of each class at least the "
+        "share `label_set_level` have it in the set. Null where the model has no label sets.",
+    )
+    label_set_level: float | None = Field(default=None, description="Share that `label_set` promises.")
     trajectory: list[ClassPoint] | None = None
 
 
@@ -114,6 +143,7 @@ class RegressionAnswer(ScoreAnswer):
     kind: Literal["regression"] = "regression"
     value: float
     unit: str
+    spread: float | None = SPREAD
     trajectory: list[NumberPoint] | None = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from models.bundle import Bundle
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import MINUTES_PER_HOUR, Scorer, Trajectories
-from models.stay import Floats
 from models.task import TargetKind
 from service.errors import from_validation
 from service.intake import StayInput, read_stay
@@ -33,6 +32,9 @@ from service.schema_answers import (
 from service.selection import Origin
 from service.settings import Settings
 from service.vocabulary import Vocabulary
+
+# A model may have label sets of several levels: the one nearest to this is served.
+SERVED_LEVEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -126,42 +128,73 @@ class StayScoring:
             "disclaimer_ja": DISCLAIMER_JA,
         }
         hours = (scores.time_min / MINUTES_PER_HOUR).tolist() if request.trajectory else None
-        return _ANSWERS[task.kind](self.scorer.bundle, scores.risk, hours, facts)
+        return _ANSWERS[task.kind](self.scorer.bundle, scores, hours, facts)
 
 
-def _binary(bundle: Bundle, risk: Floats, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
-    final = risk[-1].tolist()
+def _binary(bundle: Bundle, scores: Trajectories, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
+    final = scores.risk[-1].tolist()
     task = bundle.task
     horizons = task.horizons_h or (None,) * len(final)
     risks = [
-        Risk(outcome=name, horizon_h=horizon, risk=value, threshold=bundle.decision_threshold(name))
-        for name, horizon, value in zip(task.output_names, horizons, final, strict=True)
+        Risk(
+            outcome=name,
+            horizon_h=horizon,
+            risk=value,
+            threshold=bundle.decision_threshold(name),
+            spread=_spread(bundle, scores, k),
+            **_uncertainty(bundle, scores, k),
+        )
+        for k, (name, horizon, value) in enumerate(zip(task.output_names, horizons, final, strict=True))
     ]
     points = None
     if hours is not None:
-        points = [RiskPoint(time_h=h, risk=r[0], risks=r) for h, r in zip(hours, risk.tolist(), strict=True)]
+        points = [RiskPoint(time_h=h, risk=r[0], risks=r) for h, r in zip(hours, scores.risk.tolist(), strict=True)]
     return BinaryAnswer(**facts, risk=final[0], risks=risks, trajectory=points)
 
 
-def _multiclass(bundle: Bundle, risk: Floats, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
+def _spread(bundle: Bundle, scores: Trajectories, output: int) -> float | None:
+    return float(scores.spread[-1, output]) if len(bundle.members) > 1 else None
+
+
+def _uncertainty(bundle: Bundle, scores: Trajectories, output: int) -> dict[str, Any]:
+    """Interval and label set of an output's last risk, as far as the model has them."""
+    found: dict[str, Any] = {}
+    if scores.interval_low is not None and scores.interval_high is not None:
+        found["interval"] = (float(scores.interval_low[-1, output]), float(scores.interval_high[-1, output]))
+    return found | _label_set(bundle, scores, output, ("no_event", "event"))
+
+
+def _label_set(bundle: Bundle, scores: Trajectories, target: int, names: Sequence[str]) -> dict[str, Any]:
+    if bundle.uncertainty is None or scores.label_set is None:
+        return {}
+    index = bundle.uncertainty.level_index(SERVED_LEVEL)
+    inside = scores.label_set[-1, target, index].tolist()
+    labels = [name for name, within in zip(names, inside, strict=True) if within]
+    return {"label_set": labels, "label_set_level": bundle.uncertainty.levels[index]}
+
+
+def _multiclass(bundle: Bundle, scores: Trajectories, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
     classes = [
-        ClassProbability(name=name, probability=value)
-        for name, value in zip(bundle.task.classes, risk[-1].tolist(), strict=True)
+        ClassProbability(name=name, probability=value, spread=_spread(bundle, scores, k))
+        for k, (name, value) in enumerate(zip(bundle.task.classes, scores.risk[-1].tolist(), strict=True))
     ]
     points = None
     if hours is not None:
-        points = [ClassPoint(time_h=h, probabilities=r) for h, r in zip(hours, risk.tolist(), strict=True)]
-    return MulticlassAnswer(**facts, classes=classes, trajectory=points)
+        points = [ClassPoint(time_h=h, probabilities=r) for h, r in zip(hours, scores.risk.tolist(), strict=True)]
+    sets = _label_set(bundle, scores, 0, bundle.task.classes)
+    return MulticlassAnswer(**facts, classes=classes, trajectory=points, **sets)
 
 
-def _regression(bundle: Bundle, risk: Floats, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
+def _regression(bundle: Bundle, scores: Trajectories, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
+    risk = scores.risk
     points = None
     if hours is not None:
         points = [NumberPoint(time_h=h, value=r) for h, r in zip(hours, risk[:, 0].tolist(), strict=True)]
-    return RegressionAnswer(**facts, value=float(risk[-1, 0]), unit=bundle.task.unit, trajectory=points)
+    spread = _spread(bundle, scores, 0)
+    return RegressionAnswer(**facts, value=float(risk[-1, 0]), unit=bundle.task.unit, spread=spread, trajectory=points)
 
 
-_Word = Callable[[Bundle, Floats, list[float] | None, dict[str, Any]], ScoreAnswer]
+_Word = Callable[[Bundle, Trajectories, list[float] | None, dict[str, Any]], ScoreAnswer]
 _ANSWERS: dict[TargetKind, _Word] = {
     TargetKind.BINARY: _binary,
     TargetKind.MULTICLASS: _multiclass,
