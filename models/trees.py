@@ -17,6 +17,7 @@ from models.batch import Chunk
 from models.errors import ArtifactError
 from models.state import State
 from models.stay import Floats
+from models.tree_text import check_tree_text
 
 
 class TreeMember(nn.Module):
@@ -38,7 +39,7 @@ class TreeMember(nn.Module):
     def __init__(self, texts: Sequence[str], *, width: int, outputs: int) -> None:
         super().__init__()
         self.texts, self.width, self.outputs = tuple(texts), width, outputs
-        self._boosters = [_booster(text) for text in self.texts]
+        self._boosters = [_booster(text, width) for text in self.texts]
         given = sum(booster.num_model_per_iteration() for booster in self._boosters)
         if given != outputs or any(booster.num_feature() != width for booster in self._boosters):
             widths = sorted({booster.num_feature() for booster in self._boosters})
@@ -68,13 +69,14 @@ class TreeMember(nn.Module):
         return np.concatenate([_predict(booster, features) for booster in self._boosters], axis=1)
 
 
-def _booster(text: str) -> Any:
+def _booster(text: str, width: int) -> Any:
     try:
         import lightgbm  # an extra: only artifacts with trees need it
     except ImportError as error:
         raise ArtifactError(
             "lightgbm must be installed to score with boosted trees, got none; pip install 'sequela[trees]'"
         ) from error
+    check_tree_text(text, width=width)
     try:
         return lightgbm.Booster(model_str=text)
     except (lightgbm.basic.LightGBMError, ValueError) as error:

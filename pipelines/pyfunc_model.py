@@ -36,7 +36,8 @@ class SequelaModel(PythonModel):
 
         Returns:
             `stay_id`, `time_h`, `risk` (of the first output), `risk_<output>` for every output where there are
-            several, `left_out` (inputs that no score used) and the disclaimer.
+            several, `spread` likewise where the model has several members, `left_out` (inputs that no score used)
+            and the disclaimer.
 
         Raises:
             DataError: naming the row and column that does not hold, never their content.
@@ -55,6 +56,9 @@ class SequelaModel(PythonModel):
             "risk": scored.risk[chosen, 0],
         }
         table |= {f"risk_{name}": scored.risk[chosen, k] for k, name in enumerate(names) if len(names) > 1}
+        if len(self._scorer.bundle.members) > 1:
+            table["spread"] = scored.spread[chosen, 0]
+            table |= {f"spread_{name}": scored.spread[chosen, k] for k, name in enumerate(names) if len(names) > 1}
         table |= {"left_out": [left_out[i] for i in stay[chosen]], "disclaimer": DISCLAIMER_EN}
         return pd.DataFrame(table)
 

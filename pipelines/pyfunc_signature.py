@@ -28,11 +28,12 @@ def signature_of(bundle: Bundle) -> ModelSignature:
         ColSpec("string", "stay_id", required=False),
     ]
     names = bundle.task.output_names
-    risks = ["risk", *(f"risk_{name}" for name in names if len(names) > 1)]
+    kinds = ("risk", "spread") if len(bundle.members) > 1 else ("risk",)
+    numbers = [name for kind in kinds for name in (kind, *(f"{kind}_{n}" for n in names if len(names) > 1))]
     outputs = [
         ColSpec("string", "stay_id"),
         ColSpec("double", "time_h"),
-        *(ColSpec("double", name) for name in risks),
+        *(ColSpec("double", name) for name in numbers),
         ColSpec("long", "left_out"),
         ColSpec("string", "disclaimer"),
     ]
