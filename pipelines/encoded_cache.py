@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.encoded import Encoded
 from models.encoding import Encoding
@@ -210,7 +209,7 @@ def _read(folder: Path, key: str) -> Encoded | None:
 
 
 def _load(folder: Path) -> Encoded:
-    columns: dict[str, NDArray[Any]] = {name: np.load(folder / f"{name}.npy") for name in COLUMNS}
+    columns: dict[str, Any] = {name: np.load(folder / f"{name}.npy") for name in COLUMNS}
     file = folder / f"{FEATURES}.npy"
     empty = not len(columns["time_min"])  # an empty array cannot be mapped
     features = np.load(file) if empty else np.load(file, mmap_mode="r")

@@ -157,7 +157,8 @@ def _compare(before: Trajectories, after: Trajectories, cut: _Cut, *, tolerance:
 def _rows(step_offsets: Ints, steps: Ints) -> Ints:
     """The first so many time steps of every stay."""
     within = np.arange(steps.sum()) - np.repeat(np.cumsum(steps) - steps, steps)
-    return np.repeat(step_offsets[:-1], steps) + within
+    rows: Ints = np.repeat(step_offsets[:-1], steps) + within
+    return rows
 
 
 def _leaks(got: str) -> LeakError:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import importlib.metadata
 import platform
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,19 @@ from models.artifact import save_artifact
 from models.bundle import Bundle
 from models.calibration import Calibration
 from models.record import to_plain
+from models.scorer import Scorer
 from pipelines.baselines import BaselineScores
 from pipelines.cohort import Cohort, concat_cohorts
 from pipelines.combined import MemberLogits, calibrated, members_alone
 from pipelines.comparison import compared
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset, PartData, build_dataset
+from pipelines.encoded_cache import open_cache
 from pipelines.epochs import OnEpoch
 from pipelines.evaluate import evaluate
+from pipelines.held_folder import private_folder
+from pipelines.leak_finding import Finding
+from pipelines.leak_guards import Fitted, check_data, guarded
 from pipelines.members import Members, Say, fit_members
 from pipelines.model_card import card_json, card_markdown
 from pipelines.scores import StepScores
@@ -75,6 +80,7 @@ def train(
     progress: bool = True,
     say: Say = lambda _: None,
     on_epoch: OnEpoch | None = None,
+    cache: Path | None = None,
 ) -> TrainedRun:
     """Trains one model.
 
@@ -86,18 +92,21 @@ def train(
         progress: show progress bars on standard error.
         say: receives lines for people.
         on_epoch: receives every epoch's figures, with the `member`'s number, as soon as they are known.
+        cache: folder where encoded stays are kept for later runs, if the configuration keeps them; None: nowhere.
 
     Raises:
+        LeakError: if a leak guard does not hold.
         SequelaError: with what is wrong and what to do; nothing is saved then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _set_threads(config.threads)
     cohort = concat_cohorts(cohorts) if len(cohorts) > 1 else cohorts[0]
     say(f"cohort {cohort.fingerprint[:23]}: {len(cohort.stays):,} stays")
-    # Encoded features are patient data: they do not outlive the run, however it ends.
-    with tempfile.TemporaryDirectory(dir=folder, prefix="encoded-") as encoded:
-        data = build_dataset(cohort, config, Path(encoded), say=say)
-        return _train(cohort, data, config, folder, resume=resume, progress=progress, say=say, on_epoch=on_epoch)
+    # Encoded features are patient data: but for the cache they do not outlive the run, however it ends.
+    with private_folder(folder, "encoded-") as encoded, open_cache(cache, config.cache) as kept:
+        data = build_dataset(cohort, config, encoded, say=say, cache=kept)
+        found = check_data(cohort, config, data)
+        return _train(cohort, data, config, folder, found, resume=resume, progress=progress, say=say, on_epoch=on_epoch)
 
 
 def _train(
@@ -105,6 +114,7 @@ def _train(
     data: Dataset,
     config: RunConfig,
     folder: Path,
+    found: tuple[Finding, ...],
     *,
     resume: bool,
     progress: bool,
@@ -122,6 +132,10 @@ def _train(
     data.saw("thresholds", data.parts[Part.CALIBRATION])
     thresholds = choose_thresholds(served.scores.calibration, config.task)
     bundle = _bundle(cohort, data, config, members, served.calibration, thresholds, figures)
+    fitted = {"calibration": Fitted(served.calibration, _refit(members, data, config))}
+    scorer = Scorer(bundle, members.ensemble, data.tokenizer)
+    bundle = guarded(cohort, config, data, scorer, before=found, fitted=fitted)
+    say(f"  passed {len(bundle.guards)} leak guards")
     artifact, digest = _save(folder, bundle, members, data)
     scores = {name: both.test for name, both in table.items()}
     plots = _plots(folder, config, members, scores, data.parts[Part.TEST])
@@ -135,6 +149,17 @@ def _train(
 def _set_threads(threads: int) -> None:
     if threads:
         torch.set_num_threads(threads)
+
+
+def _refit(members: Members, data: Dataset, config: RunConfig) -> Callable[[PartData], Calibration]:
+    """Fits the calibration on a part, with no other at hand."""
+
+    def fit(part: PartData) -> Calibration:
+        alone = replace(data, parts=dict.fromkeys(data.parts, part), fitted_on={})
+        logits = MemberLogits.of(members.ensemble, alone)
+        return calibrated(logits, members.ensemble.weights, alone, config).calibration
+
+    return fit
 
 
 def judge(scores: BaselineScores, config: RunConfig) -> dict[str, Any]:
