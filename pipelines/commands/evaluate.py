@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         config,
         rivals=dict(zip(args.against, rivals, strict=True)),
         address=args.model,
+        progress=sys.stderr.isatty(),
     )
     figures = {**report.figures, "model": {"name": bundle.name, "digest": scorer.digest}, "disclaimer": DISCLAIMER_EN}
     args.out.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     check_out_file(args.out)
     resolved = resolve_model(args.model, Settings.from_environment())
     scorer = load_artifact(resolved.folder, device=resolve_device("auto"))
-    table = score_table(scorer, read_cohort(args.cohort))
+    table = score_table(scorer, read_cohort(args.cohort), progress=sys.stderr.isatty())
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     words = {"disclaimer": DISCLAIMER_EN, "model": scorer.bundle.name, "digest": scorer.digest}
     pq.write_table(arrow.replace_schema_metadata((arrow.schema.metadata or {}) | words), args.out)

@@ -42,6 +42,7 @@ def report_on_cohort(
     *,
     rivals: Mapping[str, Scorer] | None = None,
     address: str = "",
+    progress: bool = False,
 ) -> CohortReport:
     """Scores every stay with the model and its rivals, and judges them.
 
@@ -51,6 +52,7 @@ def report_on_cohort(
         config: what to report.
         rivals: models that it is compared with, by name.
         address: how the model is called.
+        progress: show progress bars on standard error.
 
     Raises:
         RefusedError: if a rival predicts something else.
@@ -60,12 +62,12 @@ def report_on_cohort(
     for name, rival in (rivals or {}).items():
         if not (check := same_task_check(bundle.task, rival.bundle.task)).passed:
             raise RefusedError(f"{name} must predict what the model predicts to be compared, got: {check.note}")
-    scores = labelled_scores(scorer, cohort)
+    scores = labelled_scores(scorer, cohort, progress=progress)
     figures = evaluate(scores, bundle.task, config, thresholds=bundle.thresholds)
     sections = report_sections(scores, bundle.task, facts_of_cohort(cohort, scores.stay_id), config, bundle.thresholds)
     table, contenders = {MODEL: figures}, []
     for name, rival in (rivals or {}).items():
-        theirs = labelled_scores(rival, cohort)
+        theirs = labelled_scores(rival, cohort, progress=progress)
         table[name] = evaluate(theirs, bundle.task, config, thresholds=rival.bundle.thresholds)
         contenders.append(Contender(name, theirs, rival.bundle.thresholds))
     comparisons = compare(Contender(MODEL, scores, bundle.thresholds), contenders, bundle.task, config)
