@@ -218,6 +218,7 @@ class _Job:
             progress=self.progress,
             say=self.say,
             on_epoch=publication.log_epoch,
+            cache=self.settings.encoded,
         )
 
     def _promote(self, version: int, refreshed: Refreshed, trained: TrainedRun | None) -> GateVerdict:

@@ -70,6 +70,11 @@ class Settings:
                 f"{self.database_url.partition(':')[0]!r}; give an SQLAlchemy address of one of them"
             )
 
+    @property
+    def encoded(self) -> Path:
+        """Folder of the encoded stays that trainings keep; patient data."""
+        return self.cache / "encoded"
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Settings of this process.

@@ -31,7 +31,8 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     config = load_config(args.config, args.set)
     cohorts = [read_cohort(path) for path in args.cohorts]
     folder = args.folder or Path("work") / config.name
-    with Publication(config, Settings.from_environment(), cohorts=args.cohorts) as publication:
+    settings = Settings.from_environment()
+    with Publication(config, settings, cohorts=args.cohorts) as publication:
         trained = train(
             cohorts,
             config,
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
             progress=not args.quiet,
             say=say,
             on_epoch=publication.log_epoch,
+            cache=settings.encoded,
         )
         version = publication.register(trained)
     for line in metric_lines(trained.metrics, trained.baselines):
