@@ -6,7 +6,7 @@ import contextlib
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from models.encoded import Encoded
 from models.errors import RefusedError, SequelaError
 from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig
 from models.task import TaskSpec
+from pipelines.auxiliary import AuxiliaryTargets, check_auxiliary
 from pipelines.base_rate import TargetSums, set_output_bias
 from pipelines.checkpoints import RunFolder, check_identity, run_identity
 from pipelines.epochs import LIGHTNING_WARNING, Epochs, OnEpoch, best_row, stop_on_signal
@@ -28,6 +30,7 @@ from pipelines.labels import StepTargets
 from pipelines.module import TapeModule
 from pipelines.objective import Objective
 from pipelines.rate_finder import RateSweep, find_learning_rate
+from pipelines.start_weights import new_network, take_weights, weights_digest
 from pipelines.tapes import Tapes
 from pipelines.training_config import TrainingConfig
 from pipelines.validation import Measure
@@ -86,6 +89,8 @@ def fit_network(
     measure: Measure | None = None,
     launch: Launch | None = None,
     title: str = "",
+    initial: Mapping[str, Tensor] | None = None,
+    auxiliary: AuxiliaryTargets | None = None,
 ) -> FitResult:
     """Trains on tapes with truncated BPTT and keeps the best epoch.
 
@@ -105,33 +110,40 @@ def fit_network(
         measure: further figures of the validation stays' logits, which join each epoch's row.
         launch: how the training processes are started; on this machine where left out.
         title: what the progress bar says is trained.
+        initial: weights to start from (`pipelines.start_weights`); only heads may be missing or of another shape.
+        auxiliary: targets of the heads that `training.auxiliary` asks for.
 
     Raises:
         Interrupted: if SIGTERM came; a checkpoint is in the folder.
         DataError: if nothing is supervised.
-        ConfigError: if the checkpoint to resume from belongs to another run.
+        ConfigError: if the checkpoint to resume from belongs to another run, `initial` to another network, or
+            `auxiliary` is missing.
         RefusedError: if no epoch gave a finite validation figure.
     """
     began = time.monotonic()
+    check_auxiliary(training.auxiliary, auxiliary, bidirectional=network.bidirectional)
     sums = TargetSums.of(train[1], task)
     files = RunFolder(folder)
-    identity = run_identity(
-        {"network": network, "notes": notes, "task": task, "training": training, "seed": seed},
-        encoded=train[0],
-        sums=sums,
-    )
-    checkpoint = files.begin(resume=resume)
-    if checkpoint is not None:
-        check_identity(checkpoint, identity)
+    settings = {"network": network, "notes": notes, "task": task, "training": training, "seed": seed}
+    start = {"initial": None if initial is None else weights_digest(initial)}
+    identity = run_identity(settings | start, encoded=train[0], sums=sums)
+    checkpoint = _checkpoint(files, identity, resume=resume)
     objective = Objective.of(task, training)
     with torch.random.fork_rng(), stoppable(files):
         torch.manual_seed(seed)
-        built = _network(network, train[0], task, notes, vocabulary_size)
+        built = new_network(network, train[0], task, notes=notes, vocabulary_size=vocabulary_size)
         set_output_bias(built, sums, task, positive_weight=training.positive_weight)
+        take_weights(built, initial)
         rate, sweep = _learning_rate(built, train, objective, training, seed, checkpoint)
         if checkpoint is None or not _ended(checkpoint):
             module = TapeModule(
-                built, objective=objective, training=training, train=train, learning_rate=rate, seed=seed
+                built,
+                objective=objective,
+                training=training,
+                train=train,
+                learning_rate=rate,
+                seed=seed,
+                auxiliary=auxiliary,
             )
             epochs = Epochs(
                 folder=files,
@@ -146,23 +158,23 @@ def fit_network(
             )
             (launch or run_trainer)(module, epochs, training, files, checkpoint is not None)
     result = _result(files, built, training, sweep, time.monotonic() - began)
-    if training.devices > 1 and on_epoch is not None:
-        for row in result.history:
-            on_epoch(dict(row))
+    _repeat(result, on_epoch if training.devices > 1 else None)
     return result
 
 
-def _network(
-    network: NetworkConfig, encoded: Encoded, task: TaskSpec, notes: NotesConfig | None, vocabulary_size: int
-) -> RecurrentNetwork:
-    return RecurrentNetwork(
-        network,
-        width=encoded.width,
-        outputs=task.outputs,
-        notes=notes,
-        vocabulary_size=vocabulary_size,
-        layout=encoded.layout,
-    )
+def _repeat(result: FitResult, on_epoch: OnEpoch | None) -> None:
+    """Hands on the rows that other processes made."""
+    if on_epoch is not None:
+        for row in result.history:
+            on_epoch(dict(row))
+
+
+def _checkpoint(files: RunFolder, identity: str, *, resume: bool) -> dict[str, Any] | None:
+    """The checkpoint to continue from, which must be this run's."""
+    checkpoint = files.begin(resume=resume)
+    if checkpoint is not None:
+        check_identity(checkpoint, identity)
+    return checkpoint
 
 
 def _learning_rate(

@@ -14,12 +14,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.encoded import Encoded
 from models.network import RecurrentNetwork
 from models.state import State
+from pipelines.auxiliary import AuxiliaryTargets
+from pipelines.auxiliary_heads import AuxiliaryHeads, head_inputs, no_loss, trained_parts
 from pipelines.averaging import AveragedNetwork
 from pipelines.epoch_sums import EpochSums
 from pipelines.labels import StepTargets
@@ -39,6 +41,7 @@ class TapeModule(pl.LightningModule):
         train: encoded training stays and their targets.
         learning_rate: peak of the schedule.
         seed: of the order of the stays and of dropout.
+        auxiliary: targets of heads beside the task's own, which are trained here and end here.
     """
 
     def __init__(
@@ -50,9 +53,12 @@ class TapeModule(pl.LightningModule):
         train: tuple[Encoded, StepTargets],
         learning_rate: float,
         seed: int,
+        auxiliary: AuxiliaryTargets | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.heads = None if auxiliary is None else AuxiliaryHeads(network.head.in_features, auxiliary.groups)
+        self.auxiliary = auxiliary
         self.average = AveragedNetwork(network, training.average_decay) if training.average_decay else None
         self.objective, self.training_settings = objective, training
         self.learning_rate, self.seed = learning_rate, seed
@@ -69,6 +75,11 @@ class TapeModule(pl.LightningModule):
         """The weights that are validated and kept: the averaged ones, or the trained ones."""
         return self.network if self.average is None else self.average.network
 
+    @property
+    def trained(self) -> nn.Module:
+        """Everything whose weights are trained: the network, and the heads beside its own."""
+        return trained_parts(self.network, self.heads)
+
     def train_dataloader(self) -> Tapes:
         """This rank's rows of the tapes."""
         training = self.training_settings
@@ -81,12 +92,13 @@ class TapeModule(pl.LightningModule):
             world=self.trainer.world_size,
             accumulate=training.accumulate_batches,
             reduction=training.reduction,
+            auxiliary=self.auxiliary,
         )
         return self._tapes
 
     def configure_optimizers(self) -> Optimizer:
         """The optimiser; its rate is set before every batch, so no scheduler object holds state."""
-        return build_optimizer(self.network, self.training_settings, learning_rate=self.learning_rate)
+        return build_optimizer(self.trained, self.training_settings, learning_rate=self.learning_rate)
 
     def on_train_start(self) -> None:
         """Moves the tapes to where a checkpoint left them, or seeds dropout for a new run."""
@@ -102,7 +114,7 @@ class TapeModule(pl.LightningModule):
             _set_random_state(self._restored["random"])
             self._carry = None if self._carry is None else self._carry.to(self.device)
             self._restored = None
-        self.steps_now = batch.normaliser > 0
+        self.steps_now = batch.steps
         rate = current_rate(self, batch_idx)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
@@ -110,19 +122,30 @@ class TapeModule(pl.LightningModule):
     def training_step(self, batch: TapeBatch, batch_idx: int) -> Tensor:
         """The loss of one chunk of every tape; the state moves on whether or not anything is supervised."""
         state = self._carry or self.network.initial_state(len(batch.chunk.reset))
-        if batch.amount == 0:
+        if not batch.supervised:
             with torch.no_grad():
                 self._carry = self.network(batch.chunk, state)[1]
-            return _touched(self.network)
-        logits, after = self.network(batch.chunk, state)
+            return no_loss(self.trained)
+        loss, after = self._loss(batch, state)
         self._carry = after.detach()
-        loss = self.objective.total(logits, batch.target, batch.weight, batch.normaliser)
-        self.sums.add_loss(float(loss.detach()), normaliser=batch.normaliser, amount=batch.amount)
         # Lightning averages over ranks and accumulated batches; the normaliser has counted them already.
         loss = loss * (self.trainer.world_size * self.training_settings.accumulate_batches)
         if self.trainer.world_size > 1 or self.network.notes is not None:
-            loss = loss + _touched(self.network)
-        return loss + self.objective.penalty(self.network)
+            loss = loss + no_loss(self.trained)
+        return loss + self.objective.penalty(self.trained)
+
+    def _loss(self, batch: TapeBatch, state: State) -> tuple[Tensor, State]:
+        """The task's loss, to which the other heads' are added, and the state after the chunk."""
+        with head_inputs(self.network) as read:
+            logits, after = self.network(batch.chunk, state)
+        if batch.amount > 0:
+            loss = self.objective.total(logits, batch.target, batch.weight, batch.normaliser)
+            self.sums.add_loss(float(loss.detach()), normaliser=batch.normaliser, amount=batch.amount)
+        else:
+            loss = logits.sum() * 0.0
+        if self.heads is not None and batch.auxiliary is not None:
+            loss = loss + self.heads.loss(read[0], batch.auxiliary)
+        return loss, after
 
     def optimizer_step(
         self,
@@ -148,7 +171,7 @@ class TapeModule(pl.LightningModule):
     ) -> None:
         """Clips the norm over all parameters, and adds it, as it was before, to the epoch's figures."""
         limit = gradient_clip_val or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.parameters(), limit)
         self.sums.add_norm(float(norm))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -185,11 +208,6 @@ def current_rate(module: TapeModule, batch_idx: int) -> float:
     batches, training = int(module.trainer.num_training_batches), module.training_settings
     progress = (module.current_epoch * batches + batch_idx) / (training.max_epochs * batches)
     return module.learning_rate * rate_factor(training, progress, module.validation_losses)
-
-
-def _touched(network: RecurrentNetwork) -> Tensor:
-    """Zero, with every parameter in its graph: ranks must agree on which gradients they exchange."""
-    return torch.stack([p.sum() for p in network.parameters()]).sum() * 0.0
 
 
 def _random_state() -> dict[str, Any]:

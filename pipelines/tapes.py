@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from models.encoded import Encoded
 from models.errors import ConfigError, DataError
 from models.forward import cut_chunk
 from models.stay import Ints
+from pipelines.auxiliary import AuxiliaryBatch, AuxiliaryTargets
 from pipelines.labels import StepTargets
 from pipelines.training_config import Reduction
 
@@ -46,6 +47,7 @@ class TapeBatch:
         normaliser: what the loss is divided by: the supervised weight (reduction `mean`) or rows (`sum`) of
             this batch and the others that make one optimiser step with it, over all ranks; 0 = no step.
         amount: this batch's own share of it, over all ranks.
+        auxiliary: targets of the heads beside the task's own, or None.
     """
 
     chunk: Chunk
@@ -53,12 +55,23 @@ class TapeBatch:
     weight: Tensor
     normaliser: float
     amount: float
+    auxiliary: AuxiliaryBatch | None = None
+
+    @property
+    def steps(self) -> bool:
+        """Whether this batch and the others of its optimiser step supervise anything."""
+        return self.normaliser > 0 or (self.auxiliary is not None and max(self.auxiliary.normaliser) > 0)
+
+    @property
+    def supervised(self) -> bool:
+        """Whether this batch supervises anything, on any rank."""
+        return self.amount > 0 or (self.auxiliary is not None and max(self.auxiliary.amount) > 0)
 
     def to(self, device: torch.device | str, **_: Any) -> TapeBatch:
         """The same batch on a device."""
-        return TapeBatch(
-            self.chunk.to(device), self.target.to(device), self.weight.to(device), self.normaliser, self.amount
-        )
+        auxiliary = None if self.auxiliary is None else self.auxiliary.to(device)
+        target, weight = self.target.to(device), self.weight.to(device)
+        return TapeBatch(self.chunk.to(device), target, weight, self.normaliser, self.amount, auxiliary)
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,7 @@ class Tapes:
         shuffle: a new order every epoch; else the same.
         accumulate: batches that make one optimiser step.
         reduction: what `normaliser` counts.
+        auxiliary: targets of the heads beside the task's own.
     """
 
     def __init__(
@@ -101,6 +115,7 @@ class Tapes:
         shuffle: bool = True,
         accumulate: int = 1,
         reduction: Reduction = Reduction.MEAN,
+        auxiliary: AuxiliaryTargets | None = None,
     ) -> None:
         if rows % world:
             raise ConfigError(f"rows must be a multiple of {world} processes, got {rows}; change rows or devices")
@@ -114,6 +129,7 @@ class Tapes:
         self._mine = slice(rank * rows // world, (rank + 1) * rows // world)
         self._accumulate = accumulate
         self._units = _cut_units(encoded, targets, truncation_length, reduction)
+        self._auxiliary = None if auxiliary is None else auxiliary.on_units(self._units.first, self._units.count)
         # Epochs must be of one length: that of the first order, if the tightest order fits into it.
         self._length = max(self._place(self._tightest())[1], self._place(self._order(0, 0))[1])
         self._epoch = 0
@@ -129,11 +145,17 @@ class Tapes:
         amount = np.where(units >= 0, self._units.amount[units], 0.0).sum(axis=1)
         window = np.arange(self._length) // self._accumulate
         normaliser = np.bincount(window, weights=amount)[window]
+        auxiliary = None if self._auxiliary is None else self._auxiliary.shares(units, window)
         while self._epoch == epoch:
             position = self._position
             ended = position + 1 == self._length
             self._epoch, self._position = (epoch + 1, 0) if ended else (epoch, position + 1)
-            yield self._cut(units[position, self._mine], normaliser[position], amount[position])
+            batch = self._cut(units[position, self._mine], normaliser[position], amount[position])
+            if self._auxiliary is None or auxiliary is None:
+                yield batch
+            else:
+                cut = self._where(units[position, self._mine])
+                yield replace(batch, auxiliary=self._auxiliary.cut(cut, *(a[position] for a in auxiliary)))
 
     def state_dict(self) -> dict[str, int]:
         """The cursor."""
@@ -143,14 +165,18 @@ class Tapes:
         """Moves the cursor."""
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
 
-    def _cut(self, unit: Ints, normaliser: float, amount: float) -> TapeBatch:
+    def _where(self, unit: Ints) -> Cut:
+        """Where the rows' units lie among the time steps."""
         filled = unit >= 0
         units = self._units
-        cut = Cut(
+        return Cut(
             np.where(filled, units.first[unit], 0),
             np.where(filled, units.count[unit], 0),
             np.where(filled, units.begins[unit], True),
         )
+
+    def _cut(self, unit: Ints, normaliser: float, amount: float) -> TapeBatch:
+        cut = self._where(unit)
         return TapeBatch(
             cut_chunk(self._encoded, cut),
             torch.from_numpy(gather(self._targets.value, cut)),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from models.errors import ConfigError
+from pipelines.auxiliary_config import AuxiliaryConfig
 
 
 class Optimizer(StrEnum):
@@ -89,6 +90,7 @@ class TrainingConfig:
         find_learning_rate: sweep for a rate before training, and use it.
         checkpoint_every_steps: optimiser steps between checkpoints within an epoch; 0 = at epoch ends alone.
         average_decay: decay of the moving average of the weights that is validated and kept; 0 = none.
+        auxiliary: what the network learns beside its task.
     """
 
     truncation_length: int = 64
@@ -116,6 +118,7 @@ class TrainingConfig:
     find_learning_rate: bool = False
     checkpoint_every_steps: int = 0
     average_decay: float = 0.0
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
 
     def __post_init__(self) -> None:
         """Refuses numbers that have no meaning and settings that contradict each other."""
