@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from models.calibration import Calibration
 from models.ensemble import Ensemble, MemberKind, combine
 from models.forward import score_members
 from models.stay import Floats
+from models.uncertainty import Uncertainty
 from pipelines.baselines import BaselineScores, part_scores
+from pipelines.calibrate import fit_calibration, fit_uncertainty, with_calibration
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
 from pipelines.members import Members
-from pipelines.scores import MINUTES_PER_HOUR
 from pipelines.split import Part
 
 NETWORKS_ALONE, SINGLE_NETWORK = "networks_alone", "single_network"
@@ -45,10 +44,12 @@ class Calibrated:
 
     Args:
         calibration: fitted on the combined logit of the calibration part.
+        uncertainty: fitted on patients of that part who are kept apart; None where nobody is.
         scores: of both parts, calibrated.
     """
 
     calibration: Calibration
+    uncertainty: Uncertainty | None
     scores: BaselineScores
 
 
@@ -56,20 +57,15 @@ def calibrated(logits: MemberLogits, weights: Sequence[float], data: Dataset, co
     """Combines members with these weights (0: left out) and calibrates what comes of it."""
     combined = combine(logits.calibration, weights)
     part = data.saw("calibration", data.parts[Part.CALIBRATION])
-    calibration = Calibration.fit(
-        combined,
-        part.label,
-        time_h=part.encoded.time_min / MINUTES_PER_HOUR,
-        stay_index=np.repeat(np.arange(len(part.encoded)), part.encoded.lengths),
-        kind=config.task.kind,
-        scope=config.task.scope,
-        method=config.calibration.method,
-        strength=config.calibration.strength,
-        mean=data.scale[0],
-        scale=data.scale[1],
-    )
-    scored = (part, combined), (data.parts[Part.TEST], combine(logits.test, weights))
-    return Calibrated(calibration, BaselineScores(*(part_scores(p, logit, calibration) for p, logit in scored)))
+    task, settings, key = config.task, config.calibration, config.split.key
+    raw = part_scores(part, combined, Calibration.identity(task.kind, task.outputs))
+    calibration = fit_calibration(raw, task, settings, key=key, mean=data.scale[0], scale=data.scale[1])
+    scores = with_calibration(raw, calibration)
+    uncertainty = fit_uncertainty(scores, task, settings, key=key)
+    if uncertainty is not None:
+        data.saw("uncertainty", part)
+    test = part_scores(data.parts[Part.TEST], combine(logits.test, weights), calibration)
+    return Calibrated(calibration, uncertainty, BaselineScores(scores, test))
 
 
 def members_alone(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from models.task import TargetKind, TaskSpec
 from models.uncertainty import Bools, PatientDraw, Uncertainty
 from pipelines.bootstrap import Estimates, Resampling, estimate
 from pipelines.calibrate import candidate_steps
+from pipelines.config import RunConfig
 from pipelines.metrics import Statistic
 from pipelines.scores import StepScores
 
@@ -56,6 +58,33 @@ def uncertainty_figures(
             estimates.merge(estimate(_means(width), steps.patient_index[rows], resampling))
         found[name] = estimates
     return found
+
+
+def with_uncertainty(
+    figures: Mapping[str, Any], scores: StepScores, uncertainty: Uncertainty | None, config: RunConfig
+) -> dict[str, Any]:
+    """What `evaluate` found on a hold-out, and what the label sets promised there; the same without any.
+
+    Args:
+        figures: of `pipelines.evaluate.evaluate`.
+        scores: of the same hold-out.
+        uncertainty: of the model.
+        config: of the model's run.
+    """
+    if uncertainty is None:
+        return dict(figures)
+    task = config.task
+    found = uncertainty_figures(scores, task, uncertainty, config.evaluation.resampling, key=config.split.key)
+    outputs = {name: {**entries, **found[name].metrics} for name, entries in figures["outputs"].items()}
+    missing = {f"{name}/{metric}": why for name, e in found.items() for metric, why in e.undefined.items()}
+    # Over several classes there is no one promise: theirs stand with the outputs.
+    whole = {} if task.kind is TargetKind.MULTICLASS else next(iter(found.values())).metrics
+    return {
+        **figures,
+        "metrics": {**figures["metrics"], **whole},
+        "outputs": outputs,
+        "undefined": {**figures["undefined"], **missing},
+    }
 
 
 def _classes(task: TaskSpec, output: int) -> Iterator[tuple[str, int]]:
