@@ -1,4 +1,7 @@
-"""From a bundle to its model card, Markdown and JSON: what the model is for, how good it is, where it ends."""
+"""From a bundle to its facts, and from a report's facts to the model card, Markdown and JSON.
+
+The card says what the model is for, how good it is and where it ends. It shows figures and computes none.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.ensemble import MemberSpec
 from models.grid import GridKind
 from models.task import LabelScope, TargetKind
+from pipelines.card_sections import card_sections, figure_text
 
 # Order of the card's table; other figures follow in their own order.
 FIRST_METRICS = ("auroc", "auprc", "brier", "ece", "calibration_slope", "calibration_intercept", "rmse", "mae")
@@ -50,24 +54,24 @@ def card_facts(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def card_json(bundle: Bundle) -> str:
-    """The card as JSON text."""
-    return json.dumps(card_facts(bundle), ensure_ascii=False, allow_nan=False, indent=1)
+def card_json(facts: Mapping[str, Any]) -> str:
+    """The card as JSON text; `facts` as of `card_facts`, or a report's (`pipelines.report.facts`)."""
+    return json.dumps(facts, ensure_ascii=False, allow_nan=False, indent=1)
 
 
-def card_markdown(bundle: Bundle) -> str:
-    """The card as Markdown text."""
-    facts = card_facts(bundle)
+def card_markdown(facts: Mapping[str, Any]) -> str:
+    """The card as Markdown text; `facts` as of `card_facts`, or a report's (`pipelines.report.facts`)."""
     sections = [
-        f"# {bundle.name}",
+        f"# {facts['name']}",
         f"> **{DISCLAIMER_EN}**\n>\n> **{DISCLAIMER_JA}**",
         f"## Intended use\n\n{facts['intended_use']}",
         f"## Data\n\n{_bullets(_flat(facts['data']))}",
-        f"## Figures on the hold-out\n\n{_figures(bundle.metrics)}",
-        f"## Calibration\n\n{_calibration(bundle)}",
+        f"## Figures on the hold-out\n\n{_figures(facts['metrics'])}",
+        *card_sections(facts),
+        f"## Calibration\n\n{_calibration(facts)}",
         f"## Model\n\n{_bullets(facts['network'].items())}\n- channels: {', '.join(facts['channels'])}",
         "## Limits\n\n" + "\n".join(f"- {line}" for line in LIMITS),
-        f"## Made with\n\n{_bullets(bundle.versions.items())}\n- created: {bundle.created}",
+        f"## Made with\n\n{_bullets(facts['versions'].items())}\n- created: {facts['created']}",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -101,9 +105,9 @@ def _member(spec: MemberSpec) -> str:
     return f"{what} (weight {spec.weight:.3g}, seed {spec.seed})"
 
 
-def _calibration(bundle: Bundle) -> str:
-    lines = [f"Method: {bundle.calibration.method}, fitted on a part of its own."]
-    lines += [f"- decision threshold {name}: {value:.4g}" for name, value in sorted(bundle.thresholds.items())]
+def _calibration(facts: Mapping[str, Any]) -> str:
+    lines = [f"Method: {facts['calibration']['method']}, fitted on a part of its own."]
+    lines += [f"- decision threshold {name}: {value:.4g}" for name, value in sorted(facts["thresholds"].items())]
     return "\n".join(lines)
 
 
@@ -114,7 +118,8 @@ def _figures(table: Mapping[str, Any]) -> str:
     names = list(table)
     given = [m for figures in table.values() for m in figures.get("metrics", {})]
     order = [m for m in FIRST_METRICS if m in given] + [m for m in dict.fromkeys(given) if m not in FIRST_METRICS]
-    rows = [f"| {metric} | " + " | ".join(_figure(table[n], metric) for n in names) + " |" for metric in order]
+    shown = {metric: [figure_text(table[n].get("metrics", {}).get(metric)) for n in names] for metric in order}
+    rows = [f"| {metric} | " + " | ".join(figures) + " |" for metric, figures in shown.items()]
     first = table[names[0]]
     head = [
         f"{first.get('stays', 0):,} stays, {first.get('events', 0):,} events; intervals by a bootstrap over patients.",
@@ -123,15 +128,6 @@ def _figures(table: Mapping[str, Any]) -> str:
         "|---|" + "---|" * len(names),
     ]
     return "\n".join(head + rows)
-
-
-def _figure(figures: Mapping[str, Any], metric: str) -> str:
-    entry = figures.get("metrics", {}).get(metric)
-    if entry is None or entry.get("value") is None:
-        return ""
-    if entry.get("low") is None or entry.get("high") is None:
-        return f"{entry['value']:.3f}"
-    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
 
 
 def _flat(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -23,7 +23,7 @@ from models.record import to_plain
 from pipelines import pyfunc_signature
 from pipelines.config import RunConfig
 from pipelines.lease import EXIT_INTERRUPTED
-from pipelines.model_card import card_facts, card_markdown
+from pipelines.model_card import card_markdown
 from pipelines.registry import BUNDLE_PATH, CHALLENGER, DIGEST_TAG, HOLDOUT_FILE, set_alias
 from pipelines.settings import Settings
 from pipelines.tracking import MlflowException, connect, mlflow, open_experiment, quiet, reached
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 MODEL_CODE = "pyfunc_model.py"
 CONFIG_FILE = "config.json"
+REPORT_FILE = "report.html"
 # What loads and scores the artifact; the versions are those of this process.
 REQUIREMENTS = ("sequela", "mlflow", "numpy", "pandas", "safetensors", "tokenizers", "torch")
 REASON_TAG = "sequela.reason"
@@ -154,6 +155,7 @@ class Publication:
             )
             set_alias(self.client, name, CHALLENGER, int(created.version))
         self.tag({"sequela.version": str(created.version), DIGEST_TAG: trained.digest})
+        self._log_report(trained, f"models:/{name}/{created.version}")
         return int(created.version)
 
     def _continue_run(self) -> None:
@@ -186,10 +188,18 @@ class Publication:
         self.log_json("cohort.json", bundle.cohort)
         self.log_json(HOLDOUT_FILE, _holdout(self.cohorts, trained))
         with reached(), quiet():
-            self.client.log_text(self.run_id, card_markdown(bundle), "model_card.md")
-            self.client.log_dict(self.run_id, card_facts(bundle), "model_card.json")
+            self.client.log_text(self.run_id, card_markdown(trained.report), "model_card.md")
+            self.client.log_dict(self.run_id, trained.report, "model_card.json")
             for plot in trained.plots:
                 self.client.log_artifact(self.run_id, str(plot), "plots")
+
+    def _log_report(self, trained: TrainedRun, address: str) -> None:
+        """Logs the page, which names version and digest: it can only be made when both are known."""
+        from pipelines.report.html import report_html  # matplotlib is slow to import, and needed here alone
+
+        page = report_html({**trained.report, "digest": trained.digest, "address": address})
+        with reached(), quiet():
+            self.client.log_text(self.run_id, page, REPORT_FILE)
 
     def _log_model(self, trained: TrainedRun) -> tuple[str, str]:
         """Logs the pyfunc as code and returns its address and identifier."""

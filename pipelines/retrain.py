@@ -30,6 +30,7 @@ from pipelines.lease import EXIT_INTERRUPTED, Lease
 from pipelines.promote import Evidence, promote
 from pipelines.publish import Publication
 from pipelines.refresh import Refreshed, refresh_cohort, source_fingerprint
+from pipelines.report.champion import rivals_of
 from pipelines.retrain_config import RetrainConfig
 from pipelines.settings import Settings
 from pipelines.train import TrainedRun, train
@@ -218,6 +219,7 @@ class _Job:
             progress=self.progress,
             say=self.say,
             on_epoch=publication.log_epoch,
+            rivals=rivals_of(self.config, self.settings),
             cache=self.settings.encoded,
         )
 

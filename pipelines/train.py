@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib.metadata
 import platform
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,11 @@ import torch
 
 from models.artifact import save_artifact
 from models.bundle import Bundle
-from models.calibration import Calibration
 from models.record import to_plain
 from models.scorer import Scorer
 from pipelines.baselines import BaselineScores
 from pipelines.cohort import Cohort, concat_cohorts
-from pipelines.combined import MemberLogits, calibrated, members_alone
+from pipelines.combined import Calibrated, MemberLogits, calibrated, members_alone
 from pipelines.comparison import compared
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset, PartData, build_dataset
@@ -35,9 +34,11 @@ from pipelines.leak_finding import Finding
 from pipelines.leak_guards import Fitted, check_data, guarded
 from pipelines.members import Members, Say, fit_members
 from pipelines.model_card import card_json, card_markdown
+from pipelines.report.training_report import Rival, report_on_training
 from pipelines.scores import StepScores
 from pipelines.split import Part
 from pipelines.thresholds import choose_thresholds
+from pipelines.uncertainty_figures import with_uncertainty
 
 LIBRARIES = ("torch", "pytorch-lightning", "numpy", "pandas", "mlflow", "tokenizers", "safetensors", "lightgbm")
 NETWORK = "network"
@@ -58,6 +59,7 @@ class TrainedRun:
         plots: PNG files.
         scores: scores of the hold-out's time steps.
         members: what was fitted.
+        report: what card and page are made of (`pipelines.report.facts`).
     """
 
     artifact: Path
@@ -69,6 +71,7 @@ class TrainedRun:
     plots: list[Path]
     scores: StepScores
     members: Members
+    report: dict[str, Any]
 
 
 def train(
@@ -81,6 +84,7 @@ def train(
     say: Say = lambda _: None,
     on_epoch: OnEpoch | None = None,
     cache: Path | None = None,
+    rivals: Sequence[Rival] = (),
 ) -> TrainedRun:
     """Trains one model.
 
@@ -93,6 +97,7 @@ def train(
         say: receives lines for people.
         on_epoch: receives every epoch's figures, with the `member`'s number, as soon as they are known.
         cache: folder where encoded stays are kept for later runs, if the configuration keeps them; None: nowhere.
+        rivals: registered models that the report compares with; each must never have seen the hold-out's patients.
 
     Raises:
         LeakError: if a leak guard does not hold.
@@ -106,43 +111,45 @@ def train(
     with private_folder(folder, "encoded-") as encoded, open_cache(cache, config.cache) as kept:
         data = build_dataset(cohort, config, encoded, say=say, cache=kept)
         found = check_data(cohort, config, data)
-        return _train(cohort, data, config, folder, found, resume=resume, progress=progress, say=say, on_epoch=on_epoch)
+        members = fit_members(
+            data, config, folder=folder / "checkpoints", resume=resume, progress=progress, say=say, on_epoch=on_epoch
+        )
+        return _judged(cohort, data, config, folder, found, members, say=say, rivals=rivals)
 
 
-def _train(
+def _judged(
     cohort: Cohort,
     data: Dataset,
     config: RunConfig,
     folder: Path,
     found: tuple[Finding, ...],
+    members: Members,
     *,
-    resume: bool,
-    progress: bool,
     say: Say,
-    on_epoch: OnEpoch | None,
+    rivals: Sequence[Rival],
 ) -> TrainedRun:
-    members = fit_members(
-        data, config, folder=folder / "checkpoints", resume=resume, progress=progress, say=say, on_epoch=on_epoch
-    )
     logits = MemberLogits.of(members.ensemble, data)
     served = calibrated(logits, members.ensemble.weights, data, config)
     table = {NETWORK: served.scores} | members_alone(members, logits, data, config)
     table |= compared(cohort, data, config, trees=members.trees)
     figures = {name: judge(scores, config) for name, scores in table.items()}
+    figures[NETWORK] = with_uncertainty(figures[NETWORK], served.scores.test, served.uncertainty, config)
     data.saw("thresholds", data.parts[Part.CALIBRATION])
     thresholds = choose_thresholds(served.scores.calibration, config.task)
-    bundle = _bundle(cohort, data, config, members, served.calibration, thresholds, figures)
-    fitted = {"calibration": Fitted(served.calibration, _refit(members, data, config))}
+    bundle = _bundle(cohort, data, config, members, served, thresholds, figures)
+    fitted = _refitted(served, members, data, config)
     scorer = Scorer(bundle, members.ensemble, data.tokenizer)
     bundle = guarded(cohort, config, data, scorer, before=found, fitted=fitted)
     say(f"  passed {len(bundle.guards)} leak guards")
-    artifact, digest = _save(folder, bundle, members, data)
+    holdout = data.parts[Part.TEST]
+    report = report_on_training(bundle, cohort, holdout.index, table, config, rivals=rivals, history=members.history)
+    artifact, digest = _save(folder, bundle, members, data, report)
     scores = {name: both.test for name, both in table.items()}
-    plots = _plots(folder, config, members, scores, data.parts[Part.TEST])
-    # The bundle holds the whole table, and the card is made of it: nothing may be taken out of it here.
+    plots = _plots(folder, config, members, scores, holdout)
+    # The bundle holds the whole table, and the report is made of it: nothing may be taken out of it here.
     beside = {name: found for name, found in figures.items() if name != NETWORK}
     return TrainedRun(
-        artifact, digest, bundle, figures[NETWORK], beside, members.history, plots, scores[NETWORK], members
+        artifact, digest, bundle, figures[NETWORK], beside, members.history, plots, scores[NETWORK], members, report
     )
 
 
@@ -151,15 +158,18 @@ def _set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _refit(members: Members, data: Dataset, config: RunConfig) -> Callable[[PartData], Calibration]:
-    """Fits the calibration on a part, with no other at hand."""
+def _refitted(served: Calibrated, members: Members, data: Dataset, config: RunConfig) -> dict[str, Fitted]:
+    """What the calibration part gave, and how to fit it on a part with no other at hand."""
 
-    def fit(part: PartData) -> Calibration:
+    def fit(part: PartData) -> Calibrated:
         alone = replace(data, parts=dict.fromkeys(data.parts, part), fitted_on={})
         logits = MemberLogits.of(members.ensemble, alone)
-        return calibrated(logits, members.ensemble.weights, alone, config).calibration
+        return calibrated(logits, members.ensemble.weights, alone, config)
 
-    return fit
+    fitted = {"calibration": Fitted(served.calibration, lambda part: fit(part).calibration)}
+    if served.uncertainty is not None:
+        fitted["uncertainty"] = Fitted(served.uncertainty, lambda part: fit(part).uncertainty)
+    return fitted
 
 
 def judge(scores: BaselineScores, config: RunConfig) -> dict[str, Any]:
@@ -173,7 +183,7 @@ def _bundle(
     data: Dataset,
     config: RunConfig,
     members: Members,
-    calibration: Calibration,
+    served: Calibrated,
     thresholds: dict[str, float],
     metrics: dict[str, Any],
 ) -> Bundle:
@@ -185,8 +195,9 @@ def _bundle(
         encoding=data.encoding,
         members=members.specs,
         notes=config.notes if data.tokenizer is not None else None,
-        calibration=calibration,
+        calibration=served.calibration,
         thresholds=thresholds,
+        uncertainty=served.uncertainty,
         metrics=metrics,
         config=to_plain(config),
         cohort={
@@ -202,10 +213,10 @@ def _bundle(
     )
 
 
-def _save(folder: Path, bundle: Bundle, members: Members, data: Dataset) -> tuple[Path, str]:
+def _save(folder: Path, bundle: Bundle, members: Members, data: Dataset, report: dict[str, Any]) -> tuple[Path, str]:
     # MLflow keeps the folder's own name, and a model's bundle is found there under one name.
     artifact = folder / "artifacts" / bundle.created.replace(":", "").replace("+0000", "Z") / "bundle"
-    documents = {"card.md": card_markdown(bundle), "card.json": card_json(bundle)}
+    documents = {"card.md": card_markdown(report), "card.json": card_json(report)}
     digest = save_artifact(artifact, bundle, members.ensemble, data.tokenizer, documents=documents)
     return artifact, digest
 

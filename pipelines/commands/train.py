@@ -25,6 +25,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pipelines.cohort import read_cohort
     from pipelines.config import load_config
     from pipelines.publish import Publication
+    from pipelines.report.champion import rivals_of
     from pipelines.settings import Settings
     from pipelines.train import train
 
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
             say=say,
             on_epoch=publication.log_epoch,
             cache=settings.encoded,
+            rivals=rivals_of(config, settings),
         )
         version = publication.register(trained)
     for line in metric_lines(trained.metrics, trained.baselines):

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from models.record import from_plain
-from models.scorer import Scorer
 from pipelines.config import RunConfig
 from pipelines.gate import load_checked, same_task_check
 from pipelines.registry import CHAMPION, fetch, version_at
+from pipelines.report.training_report import Rival
 from pipelines.settings import Settings
 from pipelines.split import SplitConfig
 from pipelines.tracking import connect
 
 OTHER_SPLIT = "it was made with another split, so that it may have been trained on these patients"
-
-
-@dataclass(frozen=True)
-class Rival:
-    """A registered model that a new one is compared with.
-
-    Args:
-        name: its address.
-        scorer: the model; None where it is not to be compared.
-        reason: why it is not.
-    """
-
-    name: str
-    scorer: Scorer | None = None
-    reason: str = ""
 
 
 def rivals_of(config: RunConfig, settings: Settings) -> list[Rival]:

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from models.bundle import Bundle
+from models.scorer import Scorer
 from models.stay import Ints
 from pipelines.baselines import BaselineScores
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
-from pipelines.report.champion import Rival
 from pipelines.report.comparisons import Contender, compare
 from pipelines.report.facts import HOLDOUT, evaluated_facts, report_facts
 from pipelines.report.sections import report_sections
 from pipelines.report.stay_facts import facts_of
 from pipelines.score_cohort import labelled_scores
 from pipelines.thresholds import choose_thresholds
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A registered model that a new one is compared with.
+
+    Args:
+        name: its address.
+        scorer: the model; None where it is not to be compared.
+        reason: why it is not.
+    """
+
+    name: str
+    scorer: Scorer | None = None
+    reason: str = ""
 
 
 def report_on_training(

@@ -16,13 +16,13 @@ def bundle(line):
 
 
 def test_both_forms_carry_the_disclaimer_in_both_languages(bundle):
-    for text in (card_markdown(bundle), card_json(bundle)):
+    for text in (card_markdown(card_facts(bundle)), card_json(card_facts(bundle))):
         assert DISCLAIMER_EN in text
         assert DISCLAIMER_JA in text
 
 
 def test_the_card_names_use_data_licence_calibration_and_limits(bundle):
-    text = card_markdown(bundle)
+    text = card_markdown(card_facts(bundle))
     for heading in ("Intended use", "Data", "Figures on the hold-out", "Calibration", "Limits", "Made with"):
         assert f"## {heading}" in text
     assert bundle.cohort["licence"] in text
@@ -36,7 +36,7 @@ def test_network_and_baselines_stand_in_one_table_with_intervals(bundle):
         "network": {"stays": 100, "events": 12, "metrics": {"auroc": entry, "calibration_slope": entry}},
         "logistic": {"stays": 100, "events": 12, "metrics": {"auroc": {"value": 0.75, "low": 0.65, "high": 0.85}}},
     }
-    text = card_markdown(replace(bundle, metrics=table))
+    text = card_markdown(card_facts(replace(bundle, metrics=table)))
     assert "| figure | network | logistic |" in text
     assert "| auroc | 0.800 [0.700, 0.900] | 0.750 [0.650, 0.850] |" in text
     assert "| calibration_slope | 0.800 [0.700, 0.900] |  |" in text
@@ -44,7 +44,7 @@ def test_network_and_baselines_stand_in_one_table_with_intervals(bundle):
 
 
 def test_a_model_without_hold_out_says_so(bundle):
-    assert "No hold-out was kept." in card_markdown(replace(bundle, metrics={}))
+    assert "No hold-out was kept." in card_markdown(card_facts(replace(bundle, metrics={})))
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,27 @@ def test_a_model_without_hold_out_says_so(bundle):
     ],
 )
 def test_intended_use_says_what_is_predicted_and_when(bundle, task, words):
-    assert words in card_facts(replace(bundle, task=task))["intended_use"]
+    assert words in card_facts(replace(bundle, task=task, uncertainty=None))["intended_use"]
 
 
 def test_the_json_form_is_plain_json_without_any_patient(line, bundle):
-    facts = json.loads(card_json(bundle))
-    assert facts["channels"] == list(bundle.encoding.channels.names)
-    assert not any(patient in card_json(bundle) for patient in line.cohort.patient_id)
+    for facts in (card_facts(bundle), line.good.report):
+        text = card_json(facts)
+        assert json.loads(text)["channels"] == list(bundle.encoding.channels.names)
+        assert not any(patient in text for patient in line.cohort.patient_id)
+
+
+def test_a_report_adds_alerts_subgroups_and_differences_to_both_forms(line):
+    report = line.good.report
+    text = card_markdown(report)
+    for heading in ("Alerts, in_hospital_death", "Subgroups, in_hospital_death", "Paired differences"):
+        assert f"## {heading}" in text
+    (entry,) = report["comparisons"]
+    found = entry["outputs"]["in_hospital_death"]["auroc"]
+    assert f"| {entry['with']} | in_hospital_death, auroc | {found['value']:.3f} " in text
+    assert "(smallest)" in text
+    assert json.loads(card_json(report)) == report
+
+
+def test_a_report_shows_the_very_figures_of_the_bundle(line):
+    assert line.good.report["metrics"] == line.good.bundle.metrics
