@@ -20,6 +20,7 @@ from pipelines.calibration_config import CalibrationConfig
 from pipelines.encoded_cache import CacheConfig
 from pipelines.ensemble_config import EnsembleConfig
 from pipelines.evaluation_config import EvaluationConfig
+from pipelines.pretraining_config import PretrainingConfig
 from pipelines.retrain_config import RetrainConfig
 from pipelines.split import SplitConfig
 from pipelines.training_config import Monitor, TrainingConfig
@@ -46,6 +47,7 @@ class RunConfig:
     notes: NotesConfig = field(default_factory=NotesConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -89,6 +91,15 @@ def read_plain(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"config must be a readable file, got {path}; check the path") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config must be TOML, got an error in {path}: {error}; correct the line") from error
+    return with_overrides(data, overrides)
+
+
+def with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Puts `key=value` overrides into the tables of a configuration.
+
+    Raises:
+        UsageError: for an override that is not `key=value`.
+    """
     for override in overrides:
         _apply(data, override)
     return data

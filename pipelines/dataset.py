@@ -14,10 +14,19 @@ from models.encoded import Encoded
 from models.encoding import Encoding
 from models.notes import NoteTokenizer
 from models.stay import Floats, Ints, Stays
+from pipelines.auxiliary import AuxiliaryTargets, auxiliary_targets
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
 from pipelines.encoded_cache import EncodedCache, entry_key
-from pipelines.labels import StayOutcomes, StepTargets, make_targets, step_labels, target_scale, task_outcomes
+from pipelines.labels import (
+    StayOutcomes,
+    StepTargets,
+    make_targets,
+    outcomes_of,
+    step_labels,
+    target_scale,
+    task_outcomes,
+)
 from pipelines.split import Part, split_patients
 
 
@@ -70,6 +79,7 @@ class Dataset:
         scale: mean and standard deviation of a regression target; (0, 1) otherwise.
         fitted_on: digest of the patients that each fitted thing saw, by its name; `saw` adds to it.
         key: of the digests.
+        auxiliary: what the heads beside the task's own are taught on the training part; None where there are none.
     """
 
     parts: dict[Part, PartData]
@@ -78,6 +88,7 @@ class Dataset:
     scale: tuple[float, float]
     fitted_on: dict[str, str] = field(default_factory=dict)
     key: str = ""
+    auxiliary: AuxiliaryTargets | None = None
 
     def saw(self, thing: str, part: PartData) -> PartData:
         """Records that `thing` is fitted on these stays, and gives them back; the leak guards check the record.
@@ -143,7 +154,19 @@ def build_dataset(
         )
         steps = int(encoded[part].step_offsets[-1])
         say(f"  {part:<12} {len(index):>7,} stays {steps:>10,} time steps, width {fitted.encoding.width}")
-    return _dataset(parts, fitted, scale, config.split.key)
+    taught = _auxiliary(cohort, config, parts[Part.TRAIN], fitted.encoding, folder)
+    return replace(_dataset(parts, fitted, scale, config.split.key), auxiliary=taught)
+
+
+def _auxiliary(
+    cohort: Cohort, config: RunConfig, train: PartData, encoding: Encoding, folder: Path
+) -> AuxiliaryTargets | None:
+    wanted = config.training.auxiliary
+    known = {o.outcome: outcomes_of(cohort, o.outcome) for o in wanted.outcomes}
+    outcomes = {name: StayOutcomes(o.value[train.index], o.time_min[train.index]) for name, o in known.items()}
+    return auxiliary_targets(
+        wanted, train.encoded, encoding, outcomes, replication=config.training.target_replication, folder=folder
+    )
 
 
 def _dataset(parts: dict[Part, PartData], fitted: FittedFeatures, scale: tuple[float, float], key: str) -> Dataset:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from models.ensemble import Ensemble, Member, MemberSpec
 from models.trees import TreeMember
 from pipelines.checkpoints import RunFolder
@@ -17,6 +19,7 @@ from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
 from pipelines.epochs import OnEpoch
 from pipelines.fit import FitResult, fit_network, stop_if_asked, stoppable
+from pipelines.pretrain import pretrain
 from pipelines.split import Part
 from pipelines.tree_member import fit_trees
 
@@ -101,6 +104,7 @@ def _fit_network(
 ) -> FitResult:
     spec = config.ensemble.specs(config.network, config.seed)[number]
     train, validation = data.saw("network", data.parts[Part.TRAIN]), data.saw("best_epoch", data.parts[Part.VALIDATION])
+    initial = _pretrained(data, config, number, folder, resume=resume, progress=progress)
     return fit_network(
         train=(train.encoded, train.targets),
         validation=(validation.encoded, validation.targets),
@@ -115,7 +119,34 @@ def _fit_network(
         progress=progress,
         on_epoch=None if each is None else lambda row: each({"member": number, **row}),
         title=_title(number, config),
+        initial=initial,
+        auxiliary=data.auxiliary,
     )
+
+
+def _pretrained(
+    data: Dataset, config: RunConfig, number: int, folder: Path, *, resume: bool, progress: bool
+) -> dict[str, Tensor] | None:
+    """Weights from which a network starts; None where it is not pre-trained."""
+    if not config.pretraining.epochs:
+        return None
+    spec = config.ensemble.specs(config.network, config.seed)[number]
+    train = data.saw("pretraining", data.parts[Part.TRAIN])
+    return pretrain(
+        train.stays,
+        train.encoded,
+        data.encoding,
+        tokenizer=data.tokenizer,
+        network=spec.network or config.network,
+        notes=config.notes if data.tokenizer is not None else None,
+        config=config.pretraining,
+        training=config.training,
+        seed=spec.seed,
+        folder=folder / f"member-{number}" / "pretraining",
+        resume=resume,
+        progress=progress,
+        title=f"{_title(number, config)} pre-training".strip(),
+    ).weights
 
 
 def _title(number: int, config: RunConfig) -> str:
