@@ -22,6 +22,7 @@ COMMANDS = {
     "prepare": "read a source into a cohort",
     "train": "train, calibrate, evaluate, log to MLflow and register a model",
     "tune": "search the configuration that does best on the validation part",
+    "recalibrate": "fit a registered model's risks to a site's own patients",
     "evaluate": "score every stay of a cohort and write figures with intervals",
     "score": "write the risk at every time step of a cohort",
     "promote": "move an alias to a version, after the gate",

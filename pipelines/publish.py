@@ -124,8 +124,12 @@ class Publication:
         except SequelaError as error:
             logger.warning("epoch %d could not be logged now (%s); it is logged at the end", epoch, error)
 
-    def register(self, trained: TrainedRun) -> int:
+    def register(self, trained: TrainedRun, *, tags: Mapping[str, str] | None = None) -> int:
         """Logs everything of a finished training and registers its artifact as the new challenger.
+
+        Args:
+            trained: what the training left.
+            tags: further tags of the version.
 
         Returns:
             the version's number.
@@ -149,7 +153,7 @@ class Publication:
                 name,
                 model_uri,
                 run_id=self.run_id,
-                tags=_version_tags(trained),
+                tags={**_version_tags(trained), **(tags or {})},
                 description=_description(trained),
                 model_id=model_id,
             )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from models.errors import DataError
 from models.scorer import Scorer, Trajectories
 from models.stay import Ints, Stays
 from pipelines.cohort import Cohort
@@ -83,11 +84,20 @@ def labelled_scores(scorer: Scorer, cohort: Cohort, index: Ints | None = None, *
     )
 
 
-def score_table(scorer: Scorer, cohort: Cohort, *, progress: bool = False) -> pd.DataFrame:
+def score_table(scorer: Scorer, cohort: Cohort, *, progress: bool = False, uncertainty: bool = False) -> pd.DataFrame:
     """One row a time step: stay_id, time_h, and the risk (one column an output, `risk` for the first).
 
-    With several members their `spread` stands beside each risk, in the same way; with intervals their `low` and
-    `high`.
+    With several members their `spread` stands beside each risk, in the same way.
+
+    Args:
+        scorer: the model.
+        cohort: the stays.
+        progress: show a progress bar on standard error.
+        uncertainty: the ends of each risk's interval too, as `low` and `high`, and at each of the model's levels
+            whether the label set holds the event, as `event_in_set_<level>` and `no_event_in_set_<level>`.
+
+    Raises:
+        DataError: if `uncertainty` is asked of a model that has no intervals.
     """
     scored = score_cohort(scorer, cohort.stays, progress=progress)
     names = scorer.bundle.task.output_names
@@ -100,8 +110,24 @@ def score_table(scorer: Scorer, cohort: Cohort, *, progress: bool = False) -> pd
     if len(scorer.bundle.members) > 1:
         columns["spread"] = scored.spread[:, 0]
         columns |= {f"spread_{name}": scored.spread[:, i] for i, name in enumerate(names) if len(names) > 1}
-    for end, values in (("low", scored.interval_low), ("high", scored.interval_high)):
-        if values is not None:
-            columns[end] = values[:, 0]
-            columns |= {f"{end}_{name}": values[:, i] for i, name in enumerate(names) if len(names) > 1}
+    if uncertainty:
+        for column, values in _uncertainty(scorer, scored).items():
+            columns[column] = values[:, 0]
+            columns |= {f"{column}_{name}": values[:, i] for i, name in enumerate(names) if len(names) > 1}
     return pd.DataFrame(columns)
+
+
+def _uncertainty(scorer: Scorer, scored: Trajectories) -> dict[str, NDArray[Any]]:
+    """Columns of shape (steps, outputs)."""
+    known = scorer.bundle.uncertainty
+    low, high, inside = scored.interval_low, scored.interval_high, scored.label_set
+    if known is None or low is None or high is None or inside is None:
+        raise DataError(
+            "model must have intervals and label sets, got one without; train a binary task with "
+            "calibration.conformal_share above 0"
+        )
+    columns: dict[str, NDArray[Any]] = {"low": low, "high": high}
+    for i, level in enumerate(known.levels):
+        columns[f"event_in_set_{level:g}"] = inside[:, :, i, 1]
+        columns[f"no_event_in_set_{level:g}"] = inside[:, :, i, 0]
+    return columns

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="models:/name@alias, models:/name/version or an artifact folder")
     parser.add_argument("cohort", type=Path, help="folder that `sequela prepare` wrote")
     parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
+    parser.add_argument("--uncertainty", action="store_true", help="columns of intervals and label sets too")
 
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     check_out_file(args.out)
     resolved = resolve_model(args.model, Settings.from_environment())
     scorer = load_artifact(resolved.folder, device=resolve_device("auto"))
-    table = score_table(scorer, read_cohort(args.cohort), progress=sys.stderr.isatty())
+    table = score_table(scorer, read_cohort(args.cohort), progress=sys.stderr.isatty(), uncertainty=args.uncertainty)
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     words = {"disclaimer": DISCLAIMER_EN, "model": scorer.bundle.name, "digest": scorer.digest}
     pq.write_table(arrow.replace_schema_metadata((arrow.schema.metadata or {}) | words), args.out)
