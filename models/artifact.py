@@ -174,7 +174,11 @@ def _read_member(folder: Path, spec: MemberSpec, bundle: Bundle, tokenizer: Note
     if spec.network is None:
         models = 1 if bundle.task.kind is TargetKind.MULTICLASS else outputs
         paths = [folder / TREES.format(k) for k in range(models)]
-        return TreeMember([path.read_text(encoding="utf-8") for path in paths], width=width, outputs=outputs)
+        try:
+            texts = [path.read_text(encoding="utf-8") for path in paths]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"artifact must hold {paths[0].name}, got no such text; fetch it again") from error
+        return TreeMember(texts, width=width, outputs=outputs)
     return RecurrentNetwork(
         spec.network,
         width=width,

@@ -98,7 +98,7 @@ class Ensemble(nn.Module):
         weights: of the members, adding up to 1; equal where left out.
 
     Raises:
-        ArtifactError: if members differ in features or outputs, or weights do not fit them.
+        ArtifactError: if no member is a network, members differ in features or outputs, or weights do not fit them.
     """
 
     def __init__(self, members: Sequence[Member], weights: Sequence[float] = ()) -> None:
@@ -112,6 +112,9 @@ class Ensemble(nn.Module):
             )
         self.members = nn.ModuleList(members)
         ((self.width, self.outputs),) = shapes
+        if not self.networks:
+            raise ArtifactError("members must hold one network at least, got trees alone; save the model again")
+        self._state_names = self.initial_state(1).names
 
     @property
     def networks(self) -> tuple[RecurrentNetwork, ...]:
@@ -146,12 +149,10 @@ class Ensemble(nn.Module):
         Raises:
             DataError: if the state is not one of these members.
         """
+        if state.names != self._state_names:
+            held = ", ".join(state.names)
+            raise DataError(f"state must hold {', '.join(self._state_names)}, got {held}; begin with initial_state")
         parts = [_part(state, number) for number in range(len(self))]
-        if sum(len(part.names) for part in parts) != len(state.names):
-            raise DataError(
-                f"state must be of {len(self)} members, got tensors of others ({', '.join(state.names)}); "
-                "begin with initial_state"
-            )
         results = [member(chunk, part) for member, part in zip(self, parts, strict=True)]
         logits = torch.stack([logits.double() for logits, _ in results], dim=2)
         return logits, _joined([after for _, after in results])

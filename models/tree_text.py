@@ -39,7 +39,7 @@ def _refusal(number: int) -> str:
 def _trees(text: str) -> Iterator[str]:
     """Every tree's part of the text; ValueError where the stated sizes do not lead to the trees' end."""
     begin = text.index("\nTree=0\n") + 1
-    sizes = next(line for line in text[:begin].splitlines() if line.startswith("tree_sizes="))
+    (sizes,) = (line for line in text[:begin].splitlines() if line.startswith("tree_sizes="))
     for number, size in enumerate(map(int, sizes.removeprefix("tree_sizes=").split())):
         tree = text[begin : begin + size]
         if size < 1 or not tree.startswith(f"Tree={number}\n"):

@@ -2,17 +2,20 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 
-from models.artifact import artifact_digest, load_artifact, save_artifact, verify_digests
+from models.artifact import artifact_digest, load_artifact, read_bundle, save_artifact, verify_digests
 from models.cells import Cell
 from models.channel_encoding import Feature
 from models.encoding import EncodingConfig
 from models.errors import ArtifactError
+from models.network import NetworkConfig
+from models.task import LabelScope, TargetKind, TaskSpec
 from tests.support import SmallModel, save_small_model
 
 
@@ -39,6 +42,75 @@ def test_an_artifact_holds_json_text_and_safetensors_alone(model):
     assert suffixes == {".json", ".md", ".safetensors"}
     for path in model.folder.iterdir():
         assert not path.read_bytes().startswith((b"\x80", b"PK")), "a pickle or a zip file"
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory) -> SmallModel:
+    further = [NetworkConfig(cell=Cell.LSTM, hidden_size=5)]
+    return save_small_model(tmp_path_factory.mktemp("models") / "ensemble", further=further, trees=True)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        TaskSpec("in_hospital_death", scope=LabelScope.STEP, horizons_h=(6.0, 12.0)),
+        TaskSpec("discharge", kind=TargetKind.MULTICLASS, classes=("home", "ward", "died")),
+        TaskSpec("length_of_stay_d", kind=TargetKind.REGRESSION),
+    ],
+)
+def test_an_ensemble_of_any_task_loads_and_scores_as_it_was_saved(task, tmp_path):
+    further = [NetworkConfig(cell=Cell.LSTM, hidden_size=5)]
+    saved = save_small_model(tmp_path / "model", task=task, further=further, trees=True)
+    scorer = saved.scorer()
+    assert [member.kind for member in scorer.bundle.members] == ["network", "network", "trees"]
+    assert np.array_equal(scorer.score(saved.cohort.stays).risk, saved.scorer().score(saved.cohort.stays).risk)
+    texts = [path.read_text() for path in sorted(saved.folder.glob("trees-*.txt"))]
+    assert len(texts) == (2 if task.horizons_h else 1)
+
+
+def test_an_ensembles_files_are_json_text_and_safetensors_too(ensemble):
+    assert {path.suffix for path in ensemble.folder.iterdir()} == {".json", ".md", ".safetensors", ".txt"}
+    weights = safetensors.torch.load_file(ensemble.folder / "weights.safetensors")
+    assert {name.split(".")[0] for name in weights} == {"0", "1"}
+
+
+def test_altered_trees_are_refused_under_any_manifest(ensemble, tmp_path):
+    copy = Path(shutil.copytree(ensemble.folder, tmp_path / "copy"))
+    path = copy / "trees-0.txt"
+    text = path.read_text()
+    begin = text.index("leaf_value=") + len("leaf_value=")
+    path.write_text(text[:begin] + text[begin:].replace("0.", "9.", 1))
+    with pytest.raises(ArtifactError, match=r"trees-0\.txt must have the manifest's sha256"):
+        load_artifact(copy)
+    reseal(copy)
+    with pytest.raises(ArtifactError, match="golden scores must hold"):
+        load_artifact(copy)
+    path.write_text(text[: len(text) // 2])
+    reseal(copy)
+    with pytest.raises(ArtifactError, match="whole numeric trees"):
+        load_artifact(copy)
+
+
+def test_trees_that_the_bundle_names_and_nobody_stored_are_refused(ensemble, tmp_path):
+    copy = Path(shutil.copytree(ensemble.folder, tmp_path / "copy"))
+    (copy / "trees-0.txt").unlink()
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["files"]["trees-0.txt"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"must hold trees-0\.txt"):
+        load_artifact(copy)
+
+
+def test_the_first_releases_artifact_is_refused_with_the_remedy():
+    stored = Path(__file__).parent / "schema_1"
+    for read in (load_artifact, verify_digests, read_bundle):
+        with pytest.raises(ArtifactError, match=r"schema_version must be 2, got 1; .*train again"):
+            read(stored)
+
+
+def test_a_model_without_trees_needs_no_lightgbm(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    assert load_artifact(model.folder).digest == model.digest
 
 
 def test_an_artifact_holds_no_identifier_and_no_note_of_its_cohort(model):

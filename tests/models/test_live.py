@@ -55,6 +55,16 @@ def test_stepping_gives_the_whole_stays_risks(cell, grid, tmp_path):
         assert np.abs(stepped_risks(scorer, stay) - scorer.score(stay).risk).max() <= 1e-6
 
 
+@pytest.mark.parametrize("trees", [False, True])
+def test_stepping_an_ensemble_gives_the_whole_stays_risks(trees, tmp_path):
+    further = [NetworkConfig(cell=Cell.LSTM, hidden_size=5, pooling=Pooling.ATTENTION), NetworkConfig(hidden_size=3)]
+    model = save_small_model(tmp_path / "model", further=further, trees=trees)
+    scorer = model.scorer()
+    for index in range(4):
+        stay = model.cohort.stays.select([index])
+        assert np.abs(stepped_risks(scorer, stay) - scorer.score(stay).risk).max() <= 1e-6
+
+
 @pytest.mark.parametrize("pooling", list(Pooling))
 def test_stepping_carries_what_pooling_accumulates(pooling, tmp_path):
     model = save_small_model(tmp_path / "model", network=NetworkConfig(hidden_size=6, pooling=pooling))

@@ -5,15 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.cells import Cell
+from models.forward import score_logits
 from models.intake import Columns, NoteColumns, build_stays
+from models.network import NetworkConfig
 from models.scorer import Scorer, resolve_device
 from models.stay import Stays
+from models.trees import TreeMember
 from tests.support import save_small_model
 
 
-@pytest.fixture(scope="module")
-def scorer_and_stays(tmp_path_factory) -> tuple[Scorer, Stays]:
-    model = save_small_model(tmp_path_factory.mktemp("models") / "small")
+@pytest.fixture(scope="module", params=["one network", "networks and trees"])
+def scorer_and_stays(request, tmp_path_factory) -> tuple[Scorer, Stays]:
+    folder = tmp_path_factory.mktemp("models") / "small"
+    several = {"further": [NetworkConfig(cell=Cell.LSTM, hidden_size=5)], "trees": True}
+    model = save_small_model(folder, **(several if request.param == "networks and trees" else {}))
     return model.scorer(), model.cohort.stays
 
 
@@ -29,6 +35,24 @@ def test_batch_mates_do_not_matter(scorer_and_stays):
         alone = scorer.score(stays.select([index]))
         rows = slice(*together.step_offsets[index : index + 2].tolist())
         assert np.abs(alone.risk - together.risk[rows]).max() <= 1e-6
+
+
+def test_the_spread_is_the_standard_deviation_of_the_members_own_risks(scorer_and_stays):
+    scorer, stays = scorer_and_stays
+    scored = scorer.score(stays)
+    encoded = scorer.bundle.encoding.encode(stays, tokenizer=scorer.tokenizer)
+    hours, weights = encoded.time_min / 60.0, [member.weight for member in scorer.bundle.members]
+    alone = [
+        member.predict(encoded.features) if isinstance(member, TreeMember) else score_logits(member, encoded)
+        for member in scorer.network
+    ]
+    risks = np.stack([scorer.bundle.calibration.apply(logit, hours) for logit in alone])
+    mean = np.average(risks, axis=0, weights=weights)
+    expected = np.sqrt(np.average((risks - mean) ** 2, axis=0, weights=weights))
+    np.testing.assert_allclose(scored.spread, expected, rtol=0, atol=1e-7)
+    combined = scorer.bundle.calibration.apply(np.average(alone, axis=0, weights=weights), hours)
+    np.testing.assert_allclose(scored.risk, combined, rtol=0, atol=1e-7)
+    assert np.any(scored.spread > 0.01) == (len(weights) > 1)
 
 
 def test_any_order_of_arrival_and_repetition_gives_the_same_scores(scorer_and_stays):
