@@ -50,8 +50,15 @@ ROWS: dict[str, tuple[str, ...]] = {
     "no-skip": ("network.skip=false",),
     "two-layers": ("network.layers=2",),
     "class-weighting": ("training.positive_weight=4.0",),
+    "next-value-head": ("training.auxiliary.next_value_weight=0.1",),
+    "length-of-stay-head": ('training.auxiliary.outcomes=[{outcome="length_of_stay_d"}]',),
+    "pre-training": ("pretraining.epochs=4",),
     "cell-rnn": (f"network.cell={Cell.RNN_TANH}",),
     "cell-lstm": (f"network.cell={Cell.LSTM}",),
+    "cell-gru-d": (
+        f"network.cell={Cell.GRU_D}",
+        f'encoding.features=["value","mask","gap",{STATISTICS},"delta"]',
+    ),
 }
 
 

@@ -28,10 +28,12 @@ from models.notes import NoteTokenizer
 from models.record import to_plain
 from models.stay import Floats, Ints, Stays
 from models.task import LabelScope, TargetKind
+from pipelines.auxiliary import AuxiliaryTargets, auxiliary_targets
 from pipelines.cohort import Cohort, concat_cohorts, read_cohort
 from pipelines.config import RunConfig
 from pipelines.fit import fit_network
-from pipelines.labels import StayOutcomes, StepTargets, make_targets, step_labels, task_outcomes
+from pipelines.labels import StayOutcomes, StepTargets, make_targets, outcomes_of, step_labels, task_outcomes
+from pipelines.pretrain import pretrain
 from pipelines.split import patient_fraction
 from pipelines.training_config import Monitor
 
@@ -92,12 +94,18 @@ class Scored:
 
 @dataclass(frozen=True)
 class _Side:
-    """The stays of one side of a fold."""
+    """The stays of one side of a fold; `outcomes` is the task's."""
 
+    cohort: Cohort
     index: Ints
     stays: Stays
     encoded: Encoded
     outcomes: StayOutcomes
+
+    def outcomes_of(self, name: str) -> StayOutcomes:
+        """Any outcome of these stays."""
+        known = outcomes_of(self.cohort, name)
+        return StayOutcomes(known.value[self.index], known.time_min[self.index])
 
 
 @dataclass(frozen=True)
@@ -201,7 +209,7 @@ def _encode(cohort: Cohort, folds: Folds, fit: Fit) -> _Encoded:
     for index in (np.flatnonzero(fold != fit.fold), np.flatnonzero(fold == fit.fold)):
         stays = cohort.stays.select(index)
         known = StayOutcomes(outcomes.value[index], outcomes.time_min[index])
-        sides.append(_Side(index, stays, encoding.encode(stays, tokenizer=tokenizer), known))
+        sides.append(_Side(cohort, index, stays, encoding.encode(stays, tokenizer=tokenizer), known))
     return _Encoded(sides[0], sides[1], encoding, tokenizer)
 
 
@@ -222,10 +230,40 @@ def _fit_and_score(sides: _Encoded, fit: Fit) -> Floats:
             training=replace(config.training, accelerator="cpu"),
             seed=config.seed,
             folder=folder,
+            initial=_pretrained(sides, config, folder / "pretraining"),
+            auxiliary=_auxiliary(sides, config, folder),
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return score_logits(fitted.network, sides.test.encoded)[:, 0].astype(np.float64)
+
+
+def _pretrained(sides: _Encoded, config: RunConfig, folder: Path) -> dict[str, torch.Tensor] | None:
+    if not config.pretraining.epochs:
+        return None
+    return pretrain(
+        sides.train.stays,
+        sides.train.encoded,
+        sides.encoding,
+        tokenizer=sides.tokenizer,
+        network=config.network,
+        notes=config.notes if sides.tokenizer is not None else None,
+        config=config.pretraining,
+        training=replace(config.training, accelerator="cpu"),
+        seed=config.seed,
+        folder=folder,
+    ).weights
+
+
+def _auxiliary(sides: _Encoded, config: RunConfig, folder: Path) -> AuxiliaryTargets | None:
+    return auxiliary_targets(
+        config.training.auxiliary,
+        sides.train.encoded,
+        sides.encoding,
+        {name: sides.train.outcomes_of(name) for name in (o.outcome for o in config.training.auxiliary.outcomes)},
+        replication=config.training.target_replication,
+        folder=folder,
+    )
 
 
 def _targets(side: _Side, config: RunConfig) -> StepTargets:
