@@ -1,0 +1,219 @@
+"""Recurrent layers step by step on a processor: inputs of all time steps in, hidden states of all time steps out.
+
+Automatic differentiation keeps a graph of every operation of every step, and multiplies each step's share of the
+weights' gradients by itself. Here the gradients are written out: what needs no other step is done for all steps at
+once, and only what has to wait for the step before, or after, is done step by step. A gate's numbers lie together,
+(gates, time, batch, hidden), so that every operation runs over memory of one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_Gradients = tuple[Tensor | None, ...]
+
+
+def scan_gru(inputs: Tensor, before: Tensor, weights: tuple[Tensor, Tensor], biases: tuple[Tensor, Tensor]) -> Tensor:
+    """(time, batch, hidden) hidden states of torch's GRU.
+
+    Args:
+        inputs: (time, batch, width).
+        before: (batch, hidden).
+        weights: (3 hidden, width) of the inputs and (3 hidden, hidden) of the hidden state, for r, z and n.
+        biases: (3 hidden,) of r, z and n, and (hidden,) of the hidden state's part of n, inside the reset gate.
+    """
+    hidden: Tensor = _ScanGru.apply(inputs, before, *weights, *biases)  # type: ignore[no-untyped-call]
+    return hidden
+
+
+def scan_gru_d(
+    inputs: tuple[Tensor, Tensor],
+    gamma: Tensor,
+    before: Tensor,
+    weights: tuple[Tensor, Tensor],
+    bias: Tensor,
+    keep: Tensor | None,
+) -> Tensor:
+    """(time, batch, hidden) hidden states of GRU-D.
+
+    Args:
+        inputs: (time, batch, channels) the decayed values, and (time, batch, others) what else enters; apart, as a
+            gradient by inputs takes time and features need none.
+        gamma: (time, batch, hidden) decay of the hidden state before each step.
+        before: (batch, hidden).
+        weights: (3 hidden, channels + others) of the inputs and (3 hidden, hidden) of the hidden state, for r, z, c.
+        bias: (3 hidden,).
+        keep: (batch, hidden) factor of what r, z and c read of the hidden state; None: 1.
+    """
+    hidden: Tensor = _ScanGruD.apply(*inputs, gamma, before, *weights, bias, keep)  # type: ignore[no-untyped-call]
+    return hidden
+
+
+class _ScanGru(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, before: Tensor, entrance: Tensor, weight: Tensor, bias: Tensor, inner: Tensor
+    ) -> Tensor:
+        gates, hidden = _enter(inputs, entrance, bias), _room(before, len(inputs))
+        within = torch.empty_like(hidden[1:])
+        to_r, to_z, to_n = _by_gate(weight).transpose(1, 2).contiguous()
+        for r, z, n, inside, last, after in _steps(*gates, within, hidden[:-1], hidden[1:]):
+            r.addmm_(last, to_r).sigmoid_()
+            z.addmm_(last, to_z).sigmoid_()
+            torch.addmm(inner, last, to_n, out=inside)
+            n.addcmul_(r, inside).tanh_()
+            torch.lerp(n, last, z, out=after)
+        ctx.save_for_backward(inputs, entrance, weight, gates, within, hidden)
+        return hidden[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> _Gradients:
+        inputs, entrance, weight, gates, within, hidden = ctx.saved_tensors
+        from_r, from_z, from_n = _by_gate(weight)
+        to_gates, to_within = torch.empty_like(gates), torch.empty_like(within)
+        arriving = torch.zeros_like(hidden[0])
+        steps = _steps(gradient, *gates, within, hidden[:-1], *to_gates, to_within, reverse=True)
+        for given, r, z, n, inside, last, to_r, to_z, to_n, to_inside in steps:
+            arriving += given
+            stayed = arriving * z
+            _tanh_slope(arriving - stayed, n, to_n)
+            torch.mul(to_n, r, out=to_inside)
+            torch.mul(to_n, inside, out=to_r)
+            _sigmoid_slope(to_r, r, to_r)
+            torch.sub(last, n, out=to_z).mul_(arriving)
+            _sigmoid_slope(to_z, z, to_z)
+            arriving = stayed.addmm_(to_r, from_r).addmm_(to_z, from_z).addmm_(to_inside, from_n)
+        to_weight = _products((*to_gates[:2], to_within), (hidden[:-1],) * 3)
+        to_inputs = _led_back(to_gates, entrance) if ctx.needs_input_grad[0] else None
+        to_bias = to_gates.sum((1, 2)).flatten()
+        return to_inputs, arriving, _to_entrance(to_gates, inputs), to_weight, to_bias, to_within.sum((0, 1))
+
+
+class _ScanGruD(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        estimate: Tensor,
+        others: Tensor,
+        gamma: Tensor,
+        before: Tensor,
+        entrance: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        keep: Tensor | None,
+    ) -> Tensor:
+        inputs = torch.cat([estimate, others], dim=2)
+        gates, hidden = _enter(inputs, entrance, bias), _room(before, len(inputs))
+        faded, opened = torch.empty_like(gamma), torch.empty_like(gamma)
+        read = faded if keep is None else torch.empty_like(gamma)
+        to_r, to_z, to_c = _by_gate(weight).transpose(1, 2).contiguous()
+        steps = _steps(gamma, *gates, faded, read, opened, hidden[:-1], hidden[1:])
+        for decay, r, z, c, fade, seen, through, last, after in steps:
+            torch.mul(decay, last, out=fade)
+            if keep is not None:
+                torch.mul(fade, keep, out=seen)
+            r.addmm_(seen, to_r).sigmoid_()
+            z.addmm_(seen, to_z).sigmoid_()
+            torch.mul(r, seen, out=through)
+            c.addmm_(through, to_c).tanh_()
+            torch.lerp(fade, c, z, out=after)
+        ctx.save_for_backward(inputs, entrance, weight, keep, gamma, gates, faded, read, opened, hidden)
+        ctx.channels = estimate.shape[2]
+        return hidden[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> _Gradients:
+        inputs, entrance, weight, keep, gamma, gates, faded, read, opened, hidden = ctx.saved_tensors
+        from_r, from_z, from_c = _by_gate(weight)
+        to_gates, to_faded = torch.empty_like(gates), torch.empty_like(faded)
+        arriving = torch.zeros_like(hidden[0])
+        steps = _steps(gradient, gamma, *gates, faded, read, *to_gates, to_faded, reverse=True)
+        for given, decay, r, z, c, fade, seen, to_r, to_z, to_c, to_fade in steps:
+            arriving += given
+            taken = arriving * z
+            _tanh_slope(taken, c, to_c)
+            to_through = to_c @ from_c
+            torch.mul(to_through, seen, out=to_r)
+            _sigmoid_slope(to_r, r, to_r)
+            torch.sub(c, fade, out=to_z).mul_(arriving)
+            _sigmoid_slope(to_z, z, to_z)
+            to_seen = to_through.mul_(r).addmm_(to_r, from_r).addmm_(to_z, from_z)
+            if keep is not None:
+                to_seen.mul_(keep)
+            torch.sub(arriving, taken, out=to_fade).add_(to_seen)
+            arriving = to_fade * decay
+        to_weight = _products(tuple(to_gates), (read, read, opened))
+        parts = (entrance[:, : ctx.channels], entrance[:, ctx.channels :])
+        to_inputs, to_others = (
+            _led_back(to_gates, part) if needed else None
+            for needed, part in zip(ctx.needs_input_grad[:2], parts, strict=True)
+        )
+        to_gamma, to_entrance = to_faded.mul_(hidden[:-1]), _to_entrance(to_gates, inputs)
+        to_bias = to_gates.sum((1, 2)).flatten()
+        return to_inputs, to_others, to_gamma, arriving, to_entrance, to_weight, to_bias, None
+
+
+def _enter(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(3, time, batch, hidden) what inputs and biases add to the gates."""
+    flat = inputs.reshape(-1, inputs.shape[2])
+    gates = flat.new_empty(3, *inputs.shape[:2], len(bias) // 3)
+    for gate, rows, shift in zip(gates, _by_gate(weight), bias.view(3, -1), strict=True):
+        torch.addmm(shift, flat, rows.t(), out=gate.view(len(flat), -1))
+    return gates
+
+
+def _to_entrance(gates: Tensor, inputs: Tensor) -> Tensor:
+    """(3 hidden, width) gradient by the inputs' weights, from that by the gates' sums."""
+    flat = inputs.reshape(-1, inputs.shape[2])
+    # Transposed, this product of a tall matrix takes a multiple of the time where the width is odd.
+    each = [flat.t() @ gate.reshape(len(flat), -1) for gate in gates]
+    return torch.cat(each, dim=1).t()
+
+
+def _led_back(gates: Tensor, weight: Tensor) -> Tensor:
+    """(time, batch, width) gradient by the inputs, from that by the gates' sums (3, time, batch, hidden)."""
+    (first, to_first), *rest = zip(gates.flatten(1, 2), _by_gate(weight), strict=True)
+    led = first @ to_first
+    for gate, rows in rest:
+        led.addmm_(gate, rows)
+    return led.view(*gates.shape[1:3], -1)
+
+
+def _room(before: Tensor, time: int) -> Tensor:
+    """(1 + time, batch, hidden) room for all hidden states, with the first in it."""
+    hidden = before.new_empty(1 + time, *before.shape)
+    hidden[0] = before
+    return hidden
+
+
+def _by_gate(weight: Tensor) -> Tensor:
+    """(3, hidden, width) the weights (3 hidden, width) of each gate."""
+    return weight.reshape(3, -1, weight.shape[1])
+
+
+def _products(gradients: tuple[Tensor, ...], read: tuple[Tensor, ...]) -> Tensor:
+    """(gates hidden, hidden) sums over time and batch of gradients by what was read."""
+    return torch.cat([g.flatten(0, 1).t() @ x.flatten(0, 1) for g, x in zip(gradients, read, strict=True)])
+
+
+def _steps(*tensors: Tensor, reverse: bool = False) -> Iterator[tuple[Tensor, ...]]:
+    """The time steps of tensors (time, ...), side by side."""
+    parts = [t.unbind() for t in tensors]
+    return zip(*(p[::-1] for p in parts) if reverse else parts, strict=True)
+
+
+def _tanh_slope(gradient: Tensor, value: Tensor, out: Tensor) -> None:
+    """Writes the gradient by what tanh made `value` of."""
+    torch.ops.aten.tanh_backward.grad_input(gradient, value, grad_input=out)
+
+
+def _sigmoid_slope(gradient: Tensor, value: Tensor, out: Tensor) -> None:
+    """Writes the gradient by what the sigmoid made `value` of."""
+    torch.ops.aten.sigmoid_backward.grad_input(gradient, value, grad_input=out)
