@@ -22,6 +22,7 @@ from models.notes import NotesConfig, NoteTokenizer
 from models.scorer import Scorer
 from models.stay import Stays
 from models.task import TargetKind, TaskSpec
+from models.uncertainty import Uncertainty
 from service.app import create_app
 from service.settings import Settings
 
@@ -73,6 +74,7 @@ def _save(
     encoding: EncodingConfig | None = None,
     reads_notes: bool = False,
     seed: int = 0,
+    uncertainty: Uncertainty | None = None,
     **facts: Any,
 ) -> Path:
     task = task or TaskSpec("in_hospital_death", description="death in hospital")
@@ -102,6 +104,7 @@ def _save(
             task.kind, task.outputs, mean=5.0 if regression else 0.0, scale=2.0 if regression else 1.0
         ),
         thresholds={f"{task.output_names[0]}/event1": 0.3},
+        uncertainty=uncertainty,
         metrics={"network": {"stays": 900, "events": 90, "metrics": {"auroc": AUROC}}},
         cohort={"source": "simulated", "licence": "none needed"},
         created="2026-01-01T00:00:00Z",
