@@ -13,6 +13,7 @@ from models.bundle import Bundle
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.ensemble import MemberSpec
 from models.grid import GridKind
+from models.record import to_plain
 from models.task import LabelScope, TargetKind
 from pipelines.card_sections import card_sections, figure_text
 
@@ -45,10 +46,14 @@ def card_facts(bundle: Bundle) -> dict[str, Any]:
         },
         "data": dict(bundle.cohort),
         "metrics": dict(bundle.metrics),
-        "calibration": {"method": str(bundle.calibration.method)},
+        "calibration": {
+            "method": str(bundle.calibration.method),
+            "compared": [to_plain(candidate) for candidate in bundle.calibration.compared],
+        },
         "thresholds": dict(bundle.thresholds),
         "network": _network(bundle),
         "channels": list(bundle.encoding.channels.names),
+        "guards": [dict(guard) for guard in bundle.guards],
         "limits": list(LIMITS),
         "versions": dict(bundle.versions),
     }

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pipelines.commands.train import metric_lines
     from pipelines.evaluation_config import EvaluationConfig
     from pipelines.registry import resolve_model
-    from pipelines.report.cohort_report import report_on_cohort
+    from pipelines.report.cohort_report import REGISTERED, model_label, report_on_cohort
     from pipelines.settings import Settings
 
     for path in (args.out, *([args.html] if args.html else [])):
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         scorer,
         read_cohort(args.cohort),
         config,
-        rivals=dict(zip(args.against, rivals, strict=True)),
-        address=args.model,
+        rivals={model_label(name, rival): rival for name, rival in zip(args.against, rivals, strict=True)},
+        address=args.model if args.model.startswith(REGISTERED) else "",
         progress=sys.stderr.isatty(),
     )
     figures = {**report.figures, "model": {"name": bundle.name, "digest": scorer.digest}, "disclaimer": DISCLAIMER_EN}

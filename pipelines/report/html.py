@@ -48,7 +48,8 @@ TITLES = {
     "upper_quartile_h": "Upper quartile (h)",
     "share_early": "Share alerted early",
 }
-UNCERTAINTY = "conformal_"
+# What label sets and intervals promised, as against what the risks themselves are worth.
+UNCERTAINTY = ("conformal_", "abstain_share_", "neither_share_", "interval_width")
 
 
 def report_html(facts: Mapping[str, Any]) -> str:
@@ -64,7 +65,12 @@ def report_html(facts: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": interval_text, "title": metric_title, "number": number_text}
+    environment.filters |= {
+        "interval": interval_text,
+        "title": metric_title,
+        "number": number_text,
+        "short": short_text,
+    }
     return environment.get_template(TEMPLATE).render(
         facts=facts,
         first=next(iter(facts["metrics"].values()), {}),
@@ -81,14 +87,15 @@ def interval_text(entry: Any) -> str:
     """A figure and its interval.
 
     Example:
-        >>> interval_text({"value": 0.81234, "low": 0.79, "high": 0.8349})
+        >>> interval_text({"value": 0.81234, "low": 0.79, "high": 0.8349}).replace("\N{NO-BREAK SPACE}", " ")
         '0.812 [0.790, 0.835]'
     """
     if not isinstance(entry, Mapping) or entry.get("value") is None:
         return ""
     if entry.get("low") is None or entry.get("high") is None:
         return number_text(entry["value"])
-    return f"{number_text(entry['value'])} [{number_text(entry['low'])}, {number_text(entry['high'])}]"
+    # A narrow column breaks before the interval, never inside it.
+    return f"{number_text(entry['value'])} [{number_text(entry['low'])},\N{NO-BREAK SPACE}{number_text(entry['high'])}]"
 
 
 def number_text(value: Any) -> str:
@@ -103,6 +110,16 @@ def number_text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.2g}" if 0.0 < abs(value) < 0.001 else f"{value:,.3f}"
+
+
+def short_text(value: float) -> str:
+    """A number without needless decimals.
+
+    Example:
+        >>> short_text(12.0), short_text(709.151), short_text(0.25)
+        ('12', '709', '0.25')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:g}"
 
 
 def metric_title(name: str) -> str:
