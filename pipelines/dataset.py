@@ -114,7 +114,13 @@ def patients_digest(patient_id: Collection[str], key: str) -> str:
 
 
 def build_dataset(
-    cohort: Cohort, config: RunConfig, folder: Path, *, say: Callable[[str], None], cache: EncodedCache | None = None
+    cohort: Cohort,
+    config: RunConfig,
+    folder: Path,
+    *,
+    say: Callable[[str], None],
+    cache: EncodedCache | None = None,
+    indices: dict[Part, Ints] | None = None,
 ) -> Dataset:
     """Splits by patient, fits the encoding and the tokenizer on the training part, and encodes every part.
 
@@ -125,12 +131,13 @@ def build_dataset(
             patient data: the caller removes the folder when it is done.
         say: receives lines for people.
         cache: keeps the features for later runs instead of `folder`; it must be open as long as they are read.
+        indices: positions of the stays of the parts; the split's where left out.
 
     Raises:
         DataError: if the outcome is unknown or not of the task's kind, or a part has no patient.
     """
     outcomes = task_outcomes(cohort, config.task)
-    indices = part_indices(cohort, config)
+    indices = indices or part_indices(cohort, config)
     fitted = fit_features(cohort, indices[Part.TRAIN], config)
     encoded = {p: _encode_part(cohort, i, fitted, folder / f"{p}.npy", cache) for p, i in indices.items()}
     part_outcomes = {p: StayOutcomes(outcomes.value[i], outcomes.time_min[i]) for p, i in indices.items()}
@@ -154,13 +161,14 @@ def build_dataset(
         )
         steps = int(encoded[part].step_offsets[-1])
         say(f"  {part:<12} {len(index):>7,} stays {steps:>10,} time steps, width {fitted.encoding.width}")
-    taught = _auxiliary(cohort, config, parts[Part.TRAIN], fitted.encoding, folder)
+    taught = taught_beside(cohort, config, parts[Part.TRAIN], fitted.encoding, folder)
     return replace(_dataset(parts, fitted, scale, config.split.key), auxiliary=taught)
 
 
-def _auxiliary(
+def taught_beside(
     cohort: Cohort, config: RunConfig, train: PartData, encoding: Encoding, folder: Path
 ) -> AuxiliaryTargets | None:
+    """Targets of the heads that `training.auxiliary` asks for; they lie in `folder`, as features do."""
     wanted = config.training.auxiliary
     known = {o.outcome: outcomes_of(cohort, o.outcome) for o in wanted.outcomes}
     outcomes = {name: StayOutcomes(o.value[train.index], o.time_min[train.index]) for name, o in known.items()}

@@ -18,10 +18,11 @@ from pipelines.checkpoints import RunFolder
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
 from pipelines.epochs import OnEpoch
-from pipelines.fit import FitResult, fit_network, stop_if_asked, stoppable
+from pipelines.fit import FitResult, Launch, fit_network, stop_if_asked, stoppable
 from pipelines.pretrain import pretrain
 from pipelines.split import Part
 from pipelines.tree_member import fit_trees
+from pipelines.validation import Measure
 
 Say = Callable[[str], None]
 
@@ -92,16 +93,26 @@ def fit_members(
                 members.append(fit_trees(data, config))
                 say("  fitted the boosted trees")
             else:
-                fits.append(_fit_network(data, config, number, folder, resume=resume, progress=progress, each=on_epoch))
+                fits.append(fit_member(data, config, number, folder, resume=resume, progress=progress, each=on_epoch))
                 members.append(fits[-1].network)
                 say(_line(number, config, fits[-1]))
             stop_if_asked(files)
     return Members(Ensemble(members, [spec.weight for spec in specs]), specs, tuple(fits))
 
 
-def _fit_network(
-    data: Dataset, config: RunConfig, number: int, folder: Path, *, resume: bool, progress: bool, each: OnEpoch | None
+def fit_member(
+    data: Dataset,
+    config: RunConfig,
+    number: int,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: bool = False,
+    each: OnEpoch | None = None,
+    measure: Measure | None = None,
+    launch: Launch | None = None,
 ) -> FitResult:
+    """Fits one network of the ensemble, pre-trained where that is asked for; the arguments are `fit_network`'s."""
     spec = config.ensemble.specs(config.network, config.seed)[number]
     train, validation = data.saw("network", data.parts[Part.TRAIN]), data.saw("best_epoch", data.parts[Part.VALIDATION])
     initial = _pretrained(data, config, number, folder, resume=resume, progress=progress)
@@ -121,6 +132,8 @@ def _fit_network(
         title=_title(number, config),
         initial=initial,
         auxiliary=data.auxiliary,
+        measure=measure,
+        launch=launch,
     )
 
 

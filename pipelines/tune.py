@@ -107,7 +107,7 @@ def tune(search: Search, *, progress: bool = False, say: Say = lambda _: None) -
         study = join(search, config, runs)
         runs.open(study, search.plain)
         try:
-            _run(search, config, study, progress=progress, say=say)
+            _run(search, config, study, progress=progress)
             return _found(study, space, config, runs)
         except SequelaError as error:
             runs.stop(str(error), killed=isinstance(error, Interrupted))
@@ -129,7 +129,7 @@ def _digest(plain: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def _run(search: Search, config: RunConfig, study: optuna.Study, *, progress: bool, say: Say) -> None:
+def _run(search: Search, config: RunConfig, study: optuna.Study, *, progress: bool) -> None:
     with Progress("trials", total=config.tune.trials, unit="trial", show=progress) as bar:
 
         def show() -> None:
@@ -137,7 +137,7 @@ def _run(search: Search, config: RunConfig, study: optuna.Study, *, progress: bo
 
         show()
         if search.processes == 1:
-            work(search, say, show)
+            work(search, show)
         else:
             _run_workers(search, show)
 

@@ -12,60 +12,24 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from models.encoded import Encoded
 from models.errors import DataError
 from models.record import to_plain
-from models.stay import Floats, Ints
+from models.stay import Ints
+from pipelines.auxiliary_config import AuxiliaryConfig
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
-from pipelines.dataset import encode_stays, fit_features
-from pipelines.labels import StayOutcomes, StepTargets, make_targets, step_labels, target_scale, task_outcomes
+from pipelines.dataset import Dataset, build_dataset, taught_beside
+from pipelines.labels import make_targets
 from pipelines.split import Part, assert_disjoint, patient_fraction, split_patients
 
 # Features of so many different encodings are on disk at once.
 KEPT_ENCODINGS = 3
-
-
-@dataclass(frozen=True)
-class Side:
-    """The stays that a network is fitted on, or judged on.
-
-    Args:
-        encoded: their time steps.
-        label: (steps, targets) in the outcome's own units; NaN = not supervised.
-    """
-
-    encoded: Encoded
-    label: Floats
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One fitting and judging.
-
-    Args:
-        train: what the network, the encoding and the tokenizer are fitted on.
-        validation: what it is judged on; none of its patients is in `train`.
-        vocabulary_size: number of token ids; None without notes.
-        scale: mean and standard deviation of a regression target in `train`; (0, 1) otherwise.
-    """
-
-    train: Side
-    validation: Side
-    vocabulary_size: int | None
-    scale: tuple[float, float]
-
-    def targets(self, side: Side, config: RunConfig) -> StepTargets:
-        """What training reads of a side."""
-        mean, deviation = self.scale
-        standardised = (side.label - mean) / deviation
-        return make_targets(standardised, side.encoded, config.task, replication=config.training.target_replication)
 
 
 def fold_indices(cohort: Cohort, config: RunConfig) -> list[tuple[Ints, Ints]]:
@@ -103,16 +67,14 @@ class FoldStore:
     Args:
         cohort: the stays.
         folder: receives the features.
-        say: receives lines for people.
     """
 
     cohort: Cohort
     folder: Path
-    say: Callable[[str], None] = lambda _: None
-    _kept: dict[str, tuple[Path, list[Fold]]] = field(default_factory=dict)
+    _kept: dict[str, tuple[Path, list[Dataset]]] = field(default_factory=dict)
 
-    def folds(self, config: RunConfig) -> list[Fold]:
-        """The folds of a trial's configuration.
+    def folds(self, config: RunConfig) -> list[Dataset]:
+        """The training and validation part of every fold, encoded as the trial's configuration says.
 
         Raises:
             DataError: if the outcome is unknown or not of the task's kind, or a fold has no patient.
@@ -123,34 +85,40 @@ class FoldStore:
             self._kept[key] = self._kept.pop(key)  # the newest stand last
             return self._kept[key][1]
         while len(self._kept) >= KEPT_ENCODINGS:
-            self._forget(next(iter(self._kept)))
+            shutil.rmtree(self._kept.pop(next(iter(self._kept)))[0])
+        # What a trial teaches beside its task is made for each trial.
+        plain = replace(config, training=replace(config.training, auxiliary=AuxiliaryConfig()))
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        outcomes = task_outcomes(self.cohort, config.task)
-        indices = fold_indices(self.cohort, config)
-        made = [
-            self._fold(config, outcomes, fit, judge, folder / str(number))
-            for number, (fit, judge) in enumerate(indices)
-        ]
+        made = []
+        for number, (fit, judge) in enumerate(fold_indices(self.cohort, config)):
+            into = folder / str(number)
+            into.mkdir()
+            indices = {Part.TRAIN: fit, Part.VALIDATION: judge}
+            made.append(build_dataset(self.cohort, plain, into, say=lambda _: None, indices=indices))
         self._kept[key] = (folder, made)
-        (fit, judge), width = indices[0], made[0].train.encoded.width
-        self.say(f"  encoded {len(indices)} x ({len(fit):,} + {len(judge):,}) stays, width {width}")
         return made
 
-    def _forget(self, key: str) -> None:
-        folder, _ = self._kept.pop(key)
-        shutil.rmtree(folder)
+    def targets(self, data: Dataset, config: RunConfig, folder: Path) -> Dataset:
+        """The same stays with the targets that the trial's configuration asks for.
 
-    def _fold(self, config: RunConfig, outcomes: StayOutcomes, fit: Ints, judge: Ints, folder: Path) -> Fold:
-        folder.mkdir()
-        fitted = fit_features(self.cohort, fit, config)
-        sides = []
-        for name, index in (("train", fit), ("validation", judge)):
-            encoded = encode_stays(self.cohort, index, fitted, folder / f"{name}.npy")
-            known = StayOutcomes(outcomes.value[index], outcomes.time_min[index])
-            sides.append(Side(encoded, step_labels(encoded.step_offsets, encoded.time_min, known, config.task)))
-        scale = target_scale(sides[0].label, sides[0].encoded, config.task)
-        size = None if fitted.tokenizer is None else fitted.tokenizer.vocabulary_size
-        return Fold(sides[0], sides[1], size, scale)
+        Args:
+            data: a fold.
+            config: of the trial.
+            folder: exists; receives the targets of auxiliary heads.
+        """
+        mean, deviation = data.scale
+        replication = config.training.target_replication
+        parts = {
+            name: replace(
+                part,
+                targets=make_targets(
+                    (part.label - mean) / deviation, part.encoded, config.task, replication=replication
+                ),
+            )
+            for name, part in data.parts.items()
+        }
+        taught = taught_beside(self.cohort, config, parts[Part.TRAIN], data.encoding, folder)
+        return replace(data, parts=parts, auxiliary=taught)
 
 
 @contextlib.contextmanager

@@ -15,9 +15,12 @@ from models.errors import ConfigError, DataError, RefusedError
 from models.stay import Floats
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines.config import RunConfig
-from pipelines.fit import Launch, fit_network
+from pipelines.dataset import PartData
+from pipelines.fit import Launch
+from pipelines.members import fit_member
+from pipelines.split import Part
 from pipelines.tune_config import TuneMetric
-from pipelines.tune_data import Fold, Side
+from pipelines.tune_data import FoldStore
 
 # Where a trial stands: the epoch (of one fold) or the number of folds done, its figure there, and the epoch's row.
 Report = Callable[[int, float, Mapping[str, float]], None]
@@ -42,11 +45,11 @@ class Judge:
     scale: tuple[float, float]
 
     @classmethod
-    def of(cls, side: Side, config: RunConfig, scale: tuple[float, float]) -> Judge:
+    def of(cls, part: PartData, config: RunConfig, scale: tuple[float, float]) -> Judge:
         """The judge of these stays."""
-        last = side.encoded.step_offsets[1:] - 1
+        last = part.encoded.step_offsets[1:] - 1
         steps = last if config.task.scope is LabelScope.STAY else slice(None)
-        return cls(config.tune.metric, config.task, side.label, steps, scale)
+        return cls(config.tune.metric, config.task, part.label, steps, scale)
 
     @property
     def name(self) -> str:
@@ -117,13 +120,15 @@ def check_metric(config: RunConfig) -> None:
 
 
 def trial_value(
-    config: RunConfig, folds: list[Fold], *, folder: Path, report: Report, launch: Launch | None = None
+    config: RunConfig, store: FoldStore, *, folder: Path, report: Report, launch: Launch | None = None
 ) -> float:
     """Fits a network a fold and gives the mean of their figures, each at its best epoch.
 
+    The network is the first of the run's ensemble, pre-trained where the run pre-trains.
+
     Args:
         config: of the trial.
-        folds: what it is fitted and judged on.
+        store: what it is fitted and judged on.
         folder: receives checkpoints; removed at the end.
         report: told where the trial stands; ends the trial by raising.
         launch: how the training processes are started; on this machine where left out.
@@ -133,15 +138,20 @@ def trial_value(
         SequelaError: if the training does.
     """
     values: list[float] = []
+    folds = store.folds(config)
     try:
-        for number, fold in enumerate(folds):
-            judge = Judge.of(fold.validation, config, fold.scale)
+        for number, encoded in enumerate(folds):
+            inside = folder / str(number)
+            inside.mkdir(parents=True)
+            data = store.targets(encoded, config, inside)
+            judge = Judge.of(data.parts[Part.VALIDATION], config, data.scale)
 
             def on_epoch(row: dict[str, float], name: str = judge.name) -> None:
                 if len(folds) == 1:
                     report(int(row["epoch"]), row[name], row)
 
-            values.append(_fit(config, fold, judge, folder / str(number), on_epoch, launch))
+            fit = fit_member(data, config, 0, inside, each=on_epoch, measure=judge, launch=launch)
+            values.append(fit.history[fit.best_epoch][judge.name])
             if len(folds) > 1:
                 mean = float(np.mean(values))
                 report(number + 1, mean, {judge.name: mean, f"{judge.name}_fold": values[-1]})
@@ -151,28 +161,3 @@ def trial_value(
     if not np.isfinite(mean):
         raise RefusedError(f"{config.tune.metric} must be a finite number, got {mean}; lower training.learning_rate")
     return mean
-
-
-def _fit(
-    config: RunConfig,
-    fold: Fold,
-    judge: Judge,
-    folder: Path,
-    on_epoch: Callable[[dict[str, float]], None],
-    launch: Launch | None,
-) -> float:
-    fit = fit_network(
-        train=(fold.train.encoded, fold.targets(fold.train, config)),
-        validation=(fold.validation.encoded, fold.targets(fold.validation, config)),
-        network=config.network,
-        notes=config.notes if fold.vocabulary_size is not None else None,
-        vocabulary_size=fold.vocabulary_size or 0,
-        task=config.task,
-        training=config.training,
-        seed=config.seed,
-        folder=folder,
-        on_epoch=on_epoch,
-        measure=judge,
-        launch=launch,
-    )
-    return fit.history[fit.best_epoch][judge.name]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 # What decides a fitted network. The split is not among them: a search never touches the hold-out.
-TABLES = ("encoding", "network", "notes", "training")
+TABLES = ("encoding", "network", "notes", "pretraining", "training")
 DEFAULT_SPACE: dict[str, Any] = {
     "network.hidden_size": [32, 64, 128],
     "network.layers": {"low": 1, "high": 2},

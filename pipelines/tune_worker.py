@@ -145,8 +145,8 @@ class Worker:
 
             try:
                 config = self.space.config(values)
-                folder = self.search.folder / "trials" / f"{self.search.study}-{trial.number}"
-                value = trial_value(config, self.store.folds(config), folder=folder, report=report)
+                folder = self.store.folder / f"trial-{trial.number}"
+                value = trial_value(config, self.store, folder=folder, report=report)
             except (ConfigError, DataError, RefusedError, torch.OutOfMemoryError) as error:
                 reason = "out of memory" if isinstance(error, torch.OutOfMemoryError) else str(error)
                 trial.set_user_attr(REASON, reason)
@@ -155,7 +155,7 @@ class Worker:
             return value
 
 
-def work(search: Search, say: Say = lambda _: None, on_trial: Callable[[], None] = lambda: None) -> None:
+def work(search: Search, on_trial: Callable[[], None] = lambda: None) -> None:
     """Takes part in a study from its beginning or where it stands."""
     space = search.space()
     config = space.config({})
@@ -164,7 +164,7 @@ def work(search: Search, say: Say = lambda _: None, on_trial: Callable[[], None]
     with study_reached(), encoded_folder(search.folder) as folder:
         study = join(search, config, runs)
         runs.open(study, search.plain)
-        store = FoldStore(read_cohorts(search.cohorts), folder, say)
+        store = FoldStore(read_cohorts(search.cohorts), folder)
         Worker(search, space, config, study, runs, store, on_trial).work()
 
 

@@ -12,8 +12,8 @@ from models.record import from_plain
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines.config import RunConfig
 from pipelines.dataset import build_dataset
-from pipelines.fit import fit_network
-from pipelines.split import Part
+from pipelines.members import fit_members
+from pipelines.sources.simulator import simulate
 from pipelines.tune_config import TuneMetric
 from pipelines.tune_data import FoldStore, encoded_folder, fold_indices
 from pipelines.tune_objective import Judge, check_metric, trial_value
@@ -23,12 +23,18 @@ BINARY = TaskSpec("a", scope=LabelScope.STEP)
 CLASSES = TaskSpec("a", kind=TargetKind.MULTICLASS, classes=("x", "y", "z"), scope=LabelScope.STEP)
 NUMBER = TaskSpec("a", kind=TargetKind.REGRESSION, scope=LabelScope.STEP)
 ALL = slice(None)
+PLAIN = {**TINY, "threads": 1, "notes": {"enabled": False}, "tune": {"folds": 1}}
+BESIDE = {**TINY["training"], "target_replication": 0.3, "auxiliary": {"next_value_weight": 0.5}}
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return simulate(stays=200, seed=1, mean_hours=24.0)
 
 
 @pytest.fixture
 def config():
-    table = {**TINY, "threads": 1, "notes": {"enabled": False}, "tune": {"folds": 1}}
-    return from_plain(RunConfig, table, where="config")
+    return from_plain(RunConfig, PLAIN, where="config")
 
 
 def judged(metric, task, label, logit, scale=(0.0, 1.0)):
@@ -83,44 +89,37 @@ def test_a_figure_that_does_not_fit_the_task_is_refused(change, message):
         check_metric(from_plain(RunConfig, {**TINY, **change}, where="config"))
 
 
-def test_one_fold_is_the_split_s_own_and_several_judge_each_patient_once(line, config):
-    ((train, validation),) = fold_indices(line.cohort, config)
-    three = fold_indices(line.cohort, replace(config, tune=replace(config.tune, folds=3)))
+def test_one_fold_is_the_split_s_own_and_several_judge_each_patient_once(cohort, config):
+    ((train, validation),) = fold_indices(cohort, config)
+    three = fold_indices(cohort, replace(config, tune=replace(config.tune, folds=3)))
     pool = np.sort(np.concatenate([train, validation]))
     np.testing.assert_array_equal(np.sort(np.concatenate([judge for _, judge in three])), pool)
     for fit, judge in three:
-        patients = [{line.cohort.patient_id[i] for i in side} for side in (fit, judge)]
+        patients = [{cohort.patient_id[i] for i in side} for side in (fit, judge)]
         assert patients[0].isdisjoint(patients[1])
         np.testing.assert_array_equal(np.sort(np.concatenate([fit, judge])), pool)
     with pytest.raises(DataError, match=r"lower tune\.folds"):
-        fold_indices(line.cohort, replace(config, tune=replace(config.tune, folds=5000)))
+        fold_indices(cohort, replace(config, tune=replace(config.tune, folds=5000)))
 
 
-def test_a_trial_trains_what_the_run_trains(line, config, tmp_path):
+@pytest.mark.parametrize("beside", [{}, {"pretraining": {"epochs": 1}}, {"training": BESIDE}])
+def test_a_trial_trains_what_the_run_trains(cohort, beside, tmp_path):
+    config = from_plain(RunConfig, {**PLAIN, **beside}, where="config")
     epochs = []
     with encoded_folder(tmp_path / "search") as folder:
-        folds = FoldStore(line.cohort, folder).folds(config)
-        value = trial_value(config, folds, folder=tmp_path / "trial", report=lambda step, v, row: epochs.append(row))
+        store = FoldStore(cohort, folder)
+        value = trial_value(config, store, folder=tmp_path / "trial", report=lambda step, v, row: epochs.append(row))
     (tmp_path / "run").mkdir()
-    data = build_dataset(line.cohort, config, tmp_path / "run", say=lambda _: None)
-    train, validation = data.parts[Part.TRAIN], data.parts[Part.VALIDATION]
-    fit = fit_network(
-        train=(train.encoded, train.targets),
-        validation=(validation.encoded, validation.targets),
-        network=config.network,
-        task=config.task,
-        training=config.training,
-        seed=config.seed,
-        folder=tmp_path / "fit",
-    )
+    data = build_dataset(cohort, config, tmp_path / "run", say=lambda _: None)
+    fit = fit_members(data, config, folder=tmp_path / "fit").fits[0]
     assert [row["validation_loss"] for row in epochs] == [row["validation_loss"] for row in fit.history]
     assert value == epochs[fit.best_epoch]["tune_auprc"]
     assert not (tmp_path / "trial").exists()
 
 
-def test_features_are_kept_for_trials_that_share_them_and_never_outlive_the_search(line, config, tmp_path):
+def test_features_are_kept_for_trials_that_share_them_and_never_outlive_the_search(cohort, config, tmp_path):
     with encoded_folder(tmp_path) as folder:
-        store = FoldStore(line.cohort, folder)
+        store = FoldStore(cohort, folder)
         first = store.folds(config)
         wider = replace(config, network=replace(config.network, hidden_size=5))
         assert store.folds(wider) is first
