@@ -121,6 +121,7 @@ def fit_network(
         RefusedError: if no epoch gave a finite validation figure.
     """
     began = time.monotonic()
+    here = training.devices == 1 and launch is None
     check_auxiliary(training.auxiliary, auxiliary, bidirectional=network.bidirectional)
     sums = TargetSums.of(train[1], task)
     files = RunFolder(folder)
@@ -153,12 +154,12 @@ def fit_network(
                 facts={"identity": identity, "learning_rate": rate},
                 progress=progress,
                 title=title,
-                on_epoch=on_epoch if training.devices == 1 else None,
+                on_epoch=on_epoch if here else None,
                 measure=measure,
             )
             (launch or run_trainer)(module, epochs, training, files, checkpoint is not None)
     result = _result(files, built, training, sweep, time.monotonic() - began)
-    _repeat(result, on_epoch if training.devices > 1 else None)
+    _repeat(result, None if here else on_epoch)
     return result
 
 

@@ -40,6 +40,10 @@ MLFLOW_SWITCHES = {
 MLFLOW_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
+# Ray must not report home either, and hides no GPU from a process that asked for none.
+RAY_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "DO_NOT_TRACK": "1"}
+
+
 @dataclass(frozen=True)
 class Settings:
     """Where runs, versions, leases and files live.
@@ -132,3 +136,8 @@ def switch_mlflow() -> None:
     os.environ.update(MLFLOW_SWITCHES)
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def switch_ray() -> None:
+    """Sets Ray's switches in this process and those that it starts; must run before `ray` is first imported."""
+    os.environ.update(RAY_SWITCHES)
