@@ -215,7 +215,7 @@ class Publication:
                 artifacts={Path(BUNDLE_PATH).name: str(trained.artifact.resolve())},
                 signature=pyfunc_signature.signature_of(trained.bundle),
                 input_example=pyfunc_signature.input_example(trained.bundle),
-                pip_requirements=_requirements(trained.bundle),
+                pip_requirements=requirements(trained.bundle),
                 metadata={"sequela.digest": trained.digest, "disclaimer": DISCLAIMER_EN},
             )
         finally:
@@ -239,7 +239,8 @@ def _holdout(cohorts: Sequence[Path], trained: TrainedRun) -> dict[str, Any]:
     }
 
 
-def _requirements(bundle: Bundle) -> list[str]:
+def requirements(bundle: Bundle) -> list[str]:
+    """What loads and scores the model, in this process's versions."""
     trees = any(member.kind is MemberKind.TREES for member in bundle.members)
     names = (*REQUIREMENTS, "lightgbm") if trees else REQUIREMENTS
     return [f"{name}=={importlib.metadata.version(name)}" for name in names]

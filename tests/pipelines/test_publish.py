@@ -7,13 +7,16 @@ import pytest
 
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.errors import RefusedError
+from models.network import NetworkConfig
 from models.record import to_plain
+from pipelines.ensemble_config import EnsembleConfig
 from pipelines.fit import Interrupted
 from pipelines.lease import LeaseLostError
-from pipelines.publish import Publication
+from pipelines.publish import Publication, requirements
 from pipelines.registry import fetch, find_version
 from pipelines.settings import local_settings
 from pipelines.tracking import TrackingError, connect, mlflow, quiet
+from tests.support import save_small_model
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +151,42 @@ def test_a_run_that_is_continued_holds_every_epoch_once_and_no_reason_of_an_earl
     assert "sequela.reason" not in run.data.tags
     points = client.get_metric_history(first.run_id, "validation_loss")
     assert [(p.step, p.value) for p in points] == [(0, 0.6), (1, 0.5)]
+
+
+def test_epochs_of_further_networks_stand_under_their_number_once(line):
+    config = replace(line.config, ensemble=EnsembleConfig(members=2))
+    rows = [{"member": k, "epoch": e, "validation_loss": 0.5 + k + e} for k in range(2) for e in range(2)]
+    first = Publication(config, line.settings)
+    with first:
+        for row in rows[:3]:
+            first.log_epoch(row)
+    with Publication(config, line.settings, run_id=first.run_id) as second:
+        for row in rows:
+            second.log_epoch(row)
+    client = connect(line.settings)
+    for name, losses in (("validation_loss", [0.5, 1.5]), ("member_1/validation_loss", [1.5, 2.5])):
+        points = client.get_metric_history(first.run_id, name)
+        assert [(p.step, p.value) for p in points] == list(enumerate(losses))
+    assert not {name for name in client.get_run(first.run_id).data.metrics if name.endswith(("member", "epoch"))}
+
+
+def test_the_pyfunc_of_an_ensemble_gives_its_spread_and_names_what_its_trees_need(tmp_path):
+    from mlflow.pyfunc.model import PythonModelContext
+
+    from pipelines.pyfunc_model import SequelaModel
+    from pipelines.pyfunc_signature import input_example, signature_of
+
+    model = save_small_model(tmp_path / "bundle", further=[NetworkConfig(hidden_size=3)], trees=True)
+    bundle = model.scorer().bundle
+    names = signature_of(bundle).outputs.input_names()
+    assert names == ["stay_id", "time_h", "risk", "spread", "left_out", "disclaimer"]
+    python_model = SequelaModel()
+    python_model.load_context(PythonModelContext({"bundle": str(model.folder)}, {}))
+    answer = python_model.predict(None, input_example(bundle))
+    assert list(answer.columns) == names
+    assert (answer["spread"] > 0).all()
+    assert [r.split("==")[0] for r in requirements(bundle)][-1] == "lightgbm"
+    assert not [r for r in requirements(save_small_model(tmp_path / "one").scorer().bundle) if "lightgbm" in r]
 
 
 def test_an_mlflow_that_does_not_answer_is_named(line, tmp_path, monkeypatch):

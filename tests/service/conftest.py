@@ -74,6 +74,7 @@ def _save(
     encoding: EncodingConfig | None = None,
     reads_notes: bool = False,
     seed: int = 0,
+    members: int = 1,
     uncertainty: Uncertainty | None = None,
     **facts: Any,
 ) -> Path:
@@ -84,13 +85,16 @@ def _save(
     fitted = Encoding.fit(_training_stays(), encoding or EncodingConfig(channels=channels), statics=STATICS)
     network = NetworkConfig(hidden_size=8, dropout=0.0)
     torch.manual_seed(seed)
-    recurrent = RecurrentNetwork(
-        network,
-        width=fitted.width,
-        outputs=task.outputs,
-        notes=notes,
-        vocabulary_size=tokenizer.vocabulary_size if tokenizer else 0,
-    )
+    networks = [
+        RecurrentNetwork(
+            network,
+            width=fitted.width,
+            outputs=task.outputs,
+            notes=notes,
+            vocabulary_size=tokenizer.vocabulary_size if tokenizer else 0,
+        )
+        for _ in range(members)
+    ]
     regression = task.kind is TargetKind.REGRESSION
     bundle = Bundle(
         name="mortality",
@@ -98,7 +102,7 @@ def _save(
         channels=CHANNELS,
         statics=STATICS,
         encoding=fitted,
-        members=network_members(network),
+        members=network_members(*[network] * members),
         notes=notes,
         calibration=Calibration.identity(
             task.kind, task.outputs, mean=5.0 if regression else 0.0, scale=2.0 if regression else 1.0
@@ -109,7 +113,7 @@ def _save(
         cohort={"source": "simulated", "licence": "none needed"},
         created="2026-01-01T00:00:00Z",
     )
-    save_artifact(folder, bundle, Ensemble([recurrent]), tokenizer, **facts)
+    save_artifact(folder, bundle, Ensemble(networks), tokenizer, **facts)
     return folder
 
 

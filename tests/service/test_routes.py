@@ -202,6 +202,33 @@ def test_classes_have_probabilities_that_sum_to_one(make_artifact, tmp_path, set
     assert "risk" not in answer
 
 
+@pytest.mark.parametrize(
+    ("task", "place"),
+    [
+        (TaskSpec("in_hospital_death"), lambda answer: answer["risks"]),
+        (
+            TaskSpec("unit", kind=TargetKind.MULTICLASS, classes=("medical", "surgical")),
+            lambda answer: answer["classes"],
+        ),
+        (TaskSpec("length_of_stay", kind=TargetKind.REGRESSION, unit="d"), lambda answer: [answer]),
+    ],
+)
+@pytest.mark.parametrize("members", [1, 3])
+def test_the_members_disagreement_stands_beside_each_number_and_one_member_has_none(
+    make_artifact, tmp_path, settings, task, place, members
+):
+    scorer = load_artifact(make_artifact(tmp_path / "m", task=task, members=members))
+    with TestClient(create_app(settings, scorer)) as client:
+        answer = client.post("/v1/score", json={**long_stay(), "notes": []}).json()
+        described = client.get("/v1/model").json()["members"]
+        card = client.get("/v1/model/card").text
+    spreads = [item["spread"] for item in place(answer)]
+    assert all(s is None for s in spreads) if members == 1 else all(s > 0 for s in spreads)
+    assert [m["kind"] for m in described] == ["network"] * members
+    assert sum(m["weight"] for m in described) == pytest.approx(1.0)
+    assert f"{members} member" in card
+
+
 def test_a_number_is_answered_in_its_unit(make_artifact, tmp_path, settings):
     task = TaskSpec("length_of_stay", kind=TargetKind.REGRESSION, unit="d")
     with TestClient(create_app(settings, load_artifact(make_artifact(tmp_path / "m", task=task)))) as client:
