@@ -42,9 +42,9 @@ def alert_figures(watch: Watch, chosen: Mapping[str, float], config: EvaluationC
     if days <= 0.0 or min(facts["watched_events"], len(watch) - facts["watched_events"]) < config.min_group:
         return {**facts, "undefined": f"needs {config.min_group} watched stays with and without the event"}
     silence = round(config.alert_silence_h * MINUTES_PER_HOUR)
-    named = {name: (threshold, None) for name, threshold in chosen.items()}
-    for burden in config.alert_burdens:
-        named[f"{burden:g} alerts per patient-day"] = (threshold_at_burden(watch, burden, silence), burden)
+    named: dict[str, tuple[float, float | None]] = {name: (at, None) for name, at in chosen.items()}
+    for allowed in config.alert_burdens:
+        named[f"{allowed:g} alerts per patient-day"] = (threshold_at_burden(watch, allowed, silence), allowed)
     points = []
     for name, (threshold, burden) in named.items():
         found = estimate(_statistic(watch, threshold, silence), watch.patient, config.resampling)
@@ -101,4 +101,5 @@ def _statistic(watch: Watch, threshold: float, silence_min: int) -> Statistic:
 
 
 def _share(above: Floats, below: Floats) -> Floats:
-    return np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
+    share: Floats = np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
+    return share

@@ -18,7 +18,7 @@ from pipelines.plots import training_panels
 
 BLUE, ORANGE, GREY = "#1f5f8b", "#c05a1c", "#8a8f94"
 # Text stays text, and equal figures give equal bytes.
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sequela",
     "font.family": "sans-serif",
@@ -38,7 +38,8 @@ def data_address(figure: Figure) -> str:
     """The figure as an address that holds its SVG."""
     text = io.BytesIO()
     with mpl.rc_context(STYLE):
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})
+        FigureCanvasSVG(figure)
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(text.getvalue()).decode("ascii")
 
 

@@ -79,7 +79,7 @@ def binary_figures(label: Floats, risk: Floats, row_patient: Ints, config: Evalu
         found.merge(estimate_rows(make, label, risk, row_patient, config.resampling))
     patients, unit = np.unique(row_patient, return_inverse=True)
     columns = [np.ones(len(label)), label, risk, np.square(risk - label)]
-    sums = np.stack([np.bincount(unit, column, minlength=len(patients)) for column in columns], axis=1)
+    sums: Floats = np.stack([np.bincount(unit, c, minlength=len(patients)) for c in columns], axis=1).astype(float)
     found.merge(estimate(_ratios(sums), np.arange(len(patients)), config.resampling))
     return found
 

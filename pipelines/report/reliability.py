@@ -48,7 +48,7 @@ def reliability(
         return {str(j): share[:, j] for j in range(groups)}
 
     found = estimate(observed, np.arange(len(patients)), config.resampling).metrics
-    table = []
+    table: list[dict[str, Any]] = []
     for j in range(groups):
         held = group == j
         stays = len(np.unique(row_stay[held]))
@@ -64,7 +64,7 @@ def _histogram(label: Floats, risk: Floats, row_stay: Ints, min_group: int) -> l
     top = min(1.0, float(np.ceil(risk.max() * BARS) / BARS)) or 1.0
     edges = np.linspace(0.0, top, BARS + 1)
     bar = np.clip(np.searchsorted(edges, risk, side="right") - 1, 0, BARS - 1)
-    bars = []
+    bars: list[dict[str, Any]] = []
     for j in range(BARS):
         held = bar == j
         shown: dict[str, Any] = {"from": float(edges[j]), "to": float(edges[j + 1])}

@@ -153,12 +153,12 @@ def _expertise(facts: Facts) -> str:
 
 
 def _variables(facts: Facts) -> list[str]:
-    tables = next(iter(facts.get("subgroups", {}).values()), [])
+    tables: list[Facts] = next(iter(facts.get("subgroups", {}).values()), [])
     return [table["variable"] for table in tables]
 
 
 def _broken_down(facts: Facts, names: tuple[str, ...]) -> str:
-    tables = next(iter(facts.get("subgroups", {}).values()), [])
+    tables: list[Facts] = next(iter(facts.get("subgroups", {}).values()), [])
     shown = [t["variable"] for t in tables if t["variable"] in names and "groups" in t]
     absent = [t["variable"] for t in tables if t["variable"] in names and "groups" not in t]
     words = [f"Broken down by {', '.join(shown)}."] if shown else []
