@@ -66,6 +66,11 @@ class Recalibrated:
     after: dict[str, Any]
     paired: dict[str, dict[str, float]]
 
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """Before, after and their difference, as plain values."""
+        return {"before": self.before, "after": self.after, "paired": self.paired}
+
 
 @dataclass(frozen=True)
 class _Local:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.disclaimer import DISCLAIMER_EN
+
+if TYPE_CHECKING:
+    from pipelines.recalibrate import Recalibrated
 
 PARENT_TAG, PARENT_DIGEST_TAG = "sequela.parent", "sequela.parent_digest"
 
@@ -49,23 +52,18 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     scorer = load_artifact(resolved.folder, device=resolve_device("auto"))
     name = args.name or f"{scorer.bundle.name}-{args.cohort.resolve().name}"
     config = recalibration_config(scorer.bundle, name, _given(args), holdout=args.holdout)
-    cohort = read_cohort(args.cohort)
     parent = resolved.version.address if resolved.version else "artifact folder"
     tags = {PARENT_TAG: parent, PARENT_DIGEST_TAG: resolved.digest}
     folder = args.folder or Path("work") / name
+    cohort = read_cohort(args.cohort)
     with Publication(config, settings, cohorts=[args.cohort], tags=tags) as publication:
         found = recalibrate(scorer, cohort, config, folder=folder, min_events=args.min_events, say=say)
-        publication.log_json(
-            "recalibration.json", {"before": found.before, "after": found.after, "paired": found.paired}
-        )
+        publication.log_json("recalibration.json", found.evidence)
         version = publication.register(found.run, tags=tags)
     address = f"models:/{name}/{version}"
     _tell(found, say)
     if args.html:
-        from pipelines.report.html import report_html  # matplotlib is slow to import, and needed here alone
-
-        page = report_html({**found.run.report, "digest": found.run.digest, "address": address})
-        args.html.write_text(page, encoding="utf-8")
+        _write_page(args.html, found, address)
         say(f"wrote {args.html}")
     say(f"registered {address} (run {publication.run_id}, alias challenger)")
     say(DISCLAIMER_EN)
@@ -80,13 +78,20 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
+def _write_page(path: Path, found: Recalibrated, address: str) -> None:
+    from pipelines.report.html import report_html  # matplotlib is slow to import, and needed here alone
+
+    page = report_html({**found.run.report, "digest": found.run.digest, "address": address})
+    path.write_text(page, encoding="utf-8")
+
+
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     from pipelines.config import read_plain, with_overrides
 
     return read_plain(args.config, args.set) if args.config else with_overrides({}, args.set)
 
 
-def _tell(found: Any, say: Callable[[str], None]) -> None:
+def _tell(found: Recalibrated, say: Callable[[str], None]) -> None:
     from pipelines.commands.train import metric_lines
 
     for line in metric_lines(found.after, {"before": found.before}):
