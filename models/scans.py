@@ -77,18 +77,18 @@ class _ScanGru(torch.autograd.Function):
         inputs, entrance, weight, gates, within, hidden = ctx.saved_tensors
         from_r, from_z, from_n = _by_gate(weight)
         to_gates, to_within = torch.empty_like(gates), torch.empty_like(within)
-        arriving = torch.zeros_like(hidden[0])
-        steps = _steps(gradient, *gates, within, hidden[:-1], *to_gates, to_within, reverse=True)
-        for given, r, z, n, inside, last, to_r, to_z, to_n, to_inside in steps:
-            arriving += given
-            stayed = arriving * z
-            _tanh_slope(arriving - stayed, n, to_n)
+        arriving = gradient[-1]
+        given = _given_before(gradient)
+        steps = _steps(given, *gates, 1 - gates[1], within, hidden[:-1], *to_gates, to_within, reverse=True)
+        for before, r, z, n, rest, inside, last, to_r, to_z, to_n, to_inside in steps:
+            _tanh_slope(arriving * rest, n, to_n)
             torch.mul(to_n, r, out=to_inside)
             torch.mul(to_n, inside, out=to_r)
             _sigmoid_slope(to_r, r, to_r)
             torch.sub(last, n, out=to_z).mul_(arriving)
             _sigmoid_slope(to_z, z, to_z)
-            arriving = stayed.addmm_(to_r, from_r).addmm_(to_z, from_z).addmm_(to_inside, from_n)
+            arriving = torch.addcmul(before, arriving, z)
+            arriving.addmm_(to_r, from_r).addmm_(to_z, from_z).addmm_(to_inside, from_n)
         to_weight = _products((*to_gates[:2], to_within), (hidden[:-1],) * 3)
         to_inputs = _led_back(to_gates, entrance) if ctx.needs_input_grad[0] else None
         to_bias = to_gates.sum((1, 2)).flatten()
@@ -133,12 +133,11 @@ class _ScanGruD(torch.autograd.Function):
         inputs, entrance, weight, keep, gamma, gates, faded, read, opened, hidden = ctx.saved_tensors
         from_r, from_z, from_c = _by_gate(weight)
         to_gates, to_faded = torch.empty_like(gates), torch.empty_like(faded)
-        arriving = torch.zeros_like(hidden[0])
-        steps = _steps(gradient, gamma, *gates, faded, read, *to_gates, to_faded, reverse=True)
-        for given, decay, r, z, c, fade, seen, to_r, to_z, to_c, to_fade in steps:
-            arriving += given
-            taken = arriving * z
-            _tanh_slope(taken, c, to_c)
+        arriving = gradient[-1]
+        given = _given_before(gradient)
+        steps = _steps(given, gamma, *gates, 1 - gates[1], faded, read, *to_gates, to_faded, reverse=True)
+        for before, decay, r, z, c, rest, fade, seen, to_r, to_z, to_c, to_fade in steps:
+            _tanh_slope(arriving * z, c, to_c)
             to_through = to_c @ from_c
             torch.mul(to_through, seen, out=to_r)
             _sigmoid_slope(to_r, r, to_r)
@@ -147,8 +146,8 @@ class _ScanGruD(torch.autograd.Function):
             to_seen = to_through.mul_(r).addmm_(to_r, from_r).addmm_(to_z, from_z)
             if keep is not None:
                 to_seen.mul_(keep)
-            torch.sub(arriving, taken, out=to_fade).add_(to_seen)
-            arriving = to_fade * decay
+            torch.addcmul(to_seen, arriving, rest, out=to_fade)
+            arriving = torch.addcmul(before, to_fade, decay)
         to_weight = _products(tuple(to_gates), (read, read, opened))
         parts = (entrance[:, : ctx.channels], entrance[:, ctx.channels :])
         to_inputs, to_others = (
@@ -203,9 +202,14 @@ def _products(gradients: tuple[Tensor, ...], read: tuple[Tensor, ...]) -> Tensor
     return torch.cat([g.flatten(0, 1).t() @ x.flatten(0, 1) for g, x in zip(gradients, read, strict=True)])
 
 
-def _steps(*tensors: Tensor, reverse: bool = False) -> Iterator[tuple[Tensor, ...]]:
+def _given_before(gradient: Tensor) -> tuple[Tensor, ...]:
+    """For every step the gradient given by the hidden state before it; zero before the first, which is no output."""
+    return torch.zeros_like(gradient[0]), *gradient.unbind()[:-1]
+
+
+def _steps(*tensors: Tensor | tuple[Tensor, ...], reverse: bool = False) -> Iterator[tuple[Tensor, ...]]:
     """The time steps of tensors (time, ...), side by side."""
-    parts = [t.unbind() for t in tensors]
+    parts = [t if isinstance(t, tuple) else t.unbind() for t in tensors]
     return zip(*(p[::-1] for p in parts) if reverse else parts, strict=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytorch_lightning.strategies import Strategy
-from torch import Tensor, float64, tensor, zeros
+from torch import Tensor, float64, tensor
 
 
 class EpochSums:
@@ -14,15 +14,23 @@ class EpochSums:
     """
 
     def __init__(self, values: Tensor | None = None) -> None:
-        self.values = zeros(4, dtype=float64) if values is None else values
+        # Numbers, as a tensor a batch would cost more than the sums.
+        self._loss, self._amount, self._norm, self._steps = (0.0,) * 4 if values is None else values.tolist()
+
+    @property
+    def values(self) -> Tensor:
+        """(4,) float64 the sums, as they are stored."""
+        return tensor([self._loss, self._amount, self._norm, self._steps], dtype=float64)
 
     def add_loss(self, loss: float, *, normaliser: float, amount: float) -> None:
         """Adds a batch's loss, which was divided by `normaliser`, and the batch's weight over all ranks."""
-        self.values += tensor([loss * normaliser, amount, 0.0, 0.0], dtype=float64)
+        self._loss += loss * normaliser
+        self._amount += amount
 
     def add_norm(self, norm: float) -> None:
         """Adds the gradient norm of an optimiser step."""
-        self.values += tensor([0.0, 0.0, norm, 1.0], dtype=float64)
+        self._norm += norm
+        self._steps += 1.0
 
     def figures(self, strategy: Strategy, *, world: int) -> dict[str, float]:
         """`train_loss` over all ranks and the mean `gradient_norm`, which is the same on every rank."""

@@ -28,9 +28,9 @@ def build_optimizer(network: nn.Module, training: TrainingConfig, *, learning_ra
     ]
     match training.optimizer:
         case Optimizer.ADAM:
-            return torch.optim.Adam(groups, lr=learning_rate)
+            return torch.optim.Adam(groups, lr=learning_rate, fused=True)
         case Optimizer.ADAMW:
-            return torch.optim.AdamW(groups, lr=learning_rate)
+            return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
         case Optimizer.RMSPROP:
             return torch.optim.RMSprop(groups, lr=learning_rate, momentum=training.momentum)
         case Optimizer.ADAGRAD:
