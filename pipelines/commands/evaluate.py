@@ -62,9 +62,13 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         say(line)
     say(f"wrote {args.out}")
     if args.html:
-        from pipelines.report.html import report_html  # matplotlib is slow to import, and needed here alone
-
-        args.html.write_text(report_html(report.facts), encoding="utf-8")
+        _write_page(args.html, report.facts)
         say(f"wrote {args.html}")
     say(DISCLAIMER_EN)
     return figures
+
+
+def _write_page(path: Path, facts: dict[str, Any]) -> None:
+    from pipelines.report.html import report_html  # matplotlib is slow to import, and needed here alone
+
+    path.write_text(report_html(facts), encoding="utf-8")
