@@ -28,6 +28,7 @@ from pipelines.labels import (
     task_outcomes,
 )
 from pipelines.split import Part, split_patients
+from pipelines.warm_start import Parent
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Dataset:
         fitted_on: digest of the patients that each fitted thing saw, by its name; `saw` adds to it.
         key: of the digests.
         auxiliary: what the heads beside the task's own are taught on the training part; None where there are none.
+        parent: the version whose encoding and tokenizer these are; None where they were fitted here.
     """
 
     parts: dict[Part, PartData]
@@ -89,6 +91,7 @@ class Dataset:
     fitted_on: dict[str, str] = field(default_factory=dict)
     key: str = ""
     auxiliary: AuxiliaryTargets | None = None
+    parent: Parent | None = None
 
     def saw(self, thing: str, part: PartData) -> PartData:
         """Records that `thing` is fitted on these stays, and gives them back; the leak guards check the record.
@@ -121,6 +124,7 @@ def build_dataset(
     say: Callable[[str], None],
     cache: EncodedCache | None = None,
     indices: dict[Part, Ints] | None = None,
+    parent: Parent | None = None,
 ) -> Dataset:
     """Splits by patient, fits the encoding and the tokenizer on the training part, and encodes every part.
 
@@ -132,13 +136,14 @@ def build_dataset(
         say: receives lines for people.
         cache: keeps the features for later runs instead of `folder`; it must be open as long as they are read.
         indices: positions of the stays of the parts; the split's where left out.
+        parent: the version whose encoding and tokenizer are taken; fitted here where left out.
 
     Raises:
         DataError: if the outcome is unknown or not of the task's kind, or a part has no patient.
     """
     outcomes = task_outcomes(cohort, config.task)
     indices = indices or part_indices(cohort, config)
-    fitted = fit_features(cohort, indices[Part.TRAIN], config)
+    fitted = fit_features(cohort, indices[Part.TRAIN], config) if parent is None else inherited_features(parent)
     encoded = {p: _encode_part(cohort, i, fitted, folder / f"{p}.npy", cache) for p, i in indices.items()}
     part_outcomes = {p: StayOutcomes(outcomes.value[i], outcomes.time_min[i]) for p, i in indices.items()}
     label = {
@@ -162,7 +167,7 @@ def build_dataset(
         steps = int(encoded[part].step_offsets[-1])
         say(f"  {part:<12} {len(index):>7,} stays {steps:>10,} time steps, width {fitted.encoding.width}")
     taught = taught_beside(cohort, config, parts[Part.TRAIN], fitted.encoding, folder)
-    return replace(_dataset(parts, fitted, scale, config.split.key), auxiliary=taught)
+    return replace(_dataset(parts, fitted, scale, config.split.key), auxiliary=taught, parent=parent)
 
 
 def taught_beside(
@@ -178,7 +183,9 @@ def taught_beside(
 
 
 def _dataset(parts: dict[Part, PartData], fitted: FittedFeatures, scale: tuple[float, float], key: str) -> Dataset:
-    things = ("encoding", "tokenizer") if fitted.tokenizer is not None else ("encoding",)
+    things = [thing for thing, there in (("encoding", True), ("tokenizer", fitted.tokenizer)) if there]
+    # What a parent brought was fitted on none of these patients.
+    things = things if fitted.patients else []
     data = Dataset(parts, fitted.encoding, fitted.tokenizer, scale, dict.fromkeys(things, fitted.patients), key)
     data.saw("target_scale", parts[Part.TRAIN])
     return data
@@ -203,6 +210,11 @@ def fit_features(cohort: Cohort, index: Ints, config: RunConfig) -> FittedFeatur
     encoding = Encoding.fit(stays, config.encoding, statics=cohort.statics)
     tokenizer = _train_tokenizer(stays, patient_id, config)
     return FittedFeatures(encoding, tokenizer, patients_digest(patient_id, config.split.key))
+
+
+def inherited_features(parent: Parent) -> FittedFeatures:
+    """The parent's encoding and tokenizer, which saw none of these patients."""
+    return FittedFeatures(parent.encoding, parent.scorer.tokenizer, "")
 
 
 def encode_stays(cohort: Cohort, index: Ints, fitted: FittedFeatures, out: Path | None = None) -> Encoded:

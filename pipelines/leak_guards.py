@@ -128,7 +128,9 @@ def guarded(
 
 def check_record(cohort: Cohort, config: RunConfig, data: Dataset) -> Finding:
     """The patients that each fitted thing is recorded to have seen are those of its own part."""
-    needed = (*ALWAYS, "tokenizer") if data.tokenizer is not None else ALWAYS
+    needed: tuple[str, ...] = (*ALWAYS, "tokenizer") if data.tokenizer is not None else ALWAYS
+    if data.parent is not None:  # which brought what it needs to encode
+        needed = tuple(thing for thing in needed if thing not in ("encoding", "tokenizer"))
     parts = fitted_parts(cohort, config, data)
     for thing in needed:
         require("record", thing in parts, f"the patients of the {thing}", "no record of them")

@@ -12,10 +12,18 @@ from models.encoded import Encoded
 from models.stay import Ints, Stays
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, FittedFeatures, encode_stays, fit_features, part_indices
+from pipelines.dataset import (
+    Dataset,
+    FittedFeatures,
+    encode_stays,
+    fit_features,
+    inherited_features,
+    part_indices,
+)
 from pipelines.leak_finding import Finding, require
 from pipelines.outcomes import Outcomes
 from pipelines.split import Part
+from pipelines.warm_start import Parent
 
 # Two stays with so many observations alike are one.
 TWIN_ROWS = 10
@@ -64,7 +72,12 @@ def _contents(stays: Stays) -> list[bytes]:
 
 
 def check_statistics(cohort: Cohort, config: RunConfig, data: Dataset) -> Finding:
-    """What was fitted to the features is what the training stays alone give, whatever their outcomes are."""
+    """What was fitted to the features is what the training stays alone give, whatever their outcomes are.
+
+    A parent's encoding and vocabulary must be the parent's, to whom these patients are unknown.
+    """
+    if data.parent is not None:
+        return _check_inherited(cohort, data, data.parent)
     index = part_indices(cohort, config)[Part.TRAIN]
     alone = _without_outcomes(cohort, index, seed=config.seed)
     again = fit_features(alone, np.arange(len(index)), config)
@@ -83,6 +96,15 @@ def check_statistics(cohort: Cohort, config: RunConfig, data: Dataset) -> Findin
     vocabulary = f" and {data.tokenizer.vocabulary_size:,} tokens" if data.tokenizer is not None else ""
     channels = len(data.encoding.channels.names)
     return Finding("statistics", f"{channels} channels{vocabulary}, fitted again on {len(index):,} training stays")
+
+
+def _check_inherited(cohort: Cohort, data: Dataset, parent: Parent) -> Finding:
+    features = inherited_features(parent)
+    same = features.encoding == data.encoding and features.tokenizer is data.tokenizer
+    require("statistics", same, "the parent's encoding and vocabulary", "others")
+    elsewhere = parent.bundle.cohort.get("fingerprint") != cohort.fingerprint
+    require("statistics", elsewhere, "a parent of other patients", "one of these")
+    return Finding("statistics", f"those of the parent {parent.scorer.digest}, fitted on another cohort")
 
 
 def _text(fitted: FittedFeatures) -> str | None:

@@ -96,7 +96,8 @@ def _columns(stays: Stays, encoding: Encoding) -> Iterator[tuple[str, Floats]]:
             yield f"static {variable.name} = {category}", np.where(np.isnan(value), np.nan, value == i)
     last = np.full(len(stays) * len(stays.channels), -1, dtype=np.int64)
     last[stays.stay_of_row() * len(stays.channels) + stays.channel] = np.arange(len(stays.value))
-    for name in encoding.channels.numbers:
+    # A parent's encoding may know channels that these stays lack: no value of theirs can be a label.
+    for name in (n for n in encoding.channels.numbers if n in stays.channels):
         row = last[stays.channels.index(name) :: len(stays.channels)]
         yield f"presence of channel {name}", (row >= 0).astype(np.float64)
         yield f"last value of channel {name}", np.where(row >= 0, stays.value[row], np.nan)

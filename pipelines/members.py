@@ -61,6 +61,7 @@ def fit_members(
     progress: bool = False,
     say: Say = lambda _: None,
     on_epoch: OnEpoch | None = None,
+    launch: Launch | None = None,
 ) -> Members:
     """Fits every member on the training part.
 
@@ -72,6 +73,7 @@ def fit_members(
         progress: show a progress bar on standard error.
         say: receives lines for people.
         on_epoch: receives every epoch's row with the `member`'s number, as soon as it is known.
+        launch: how the training processes are started; on this machine where left out.
 
     Raises:
         Interrupted: if SIGTERM came; the checkpoints are in the folder.
@@ -90,10 +92,14 @@ def fit_members(
     with stoppable(files):
         for number, spec in enumerate(specs):
             if spec.network is None:
-                members.append(fit_trees(data, config))
-                say("  fitted the boosted trees")
+                members.append(fit_trees(data, config) if data.parent is None else data.parent.member(number))
+                say("  fitted the boosted trees" if data.parent is None else "  kept the parent's boosted trees")
             else:
-                fits.append(fit_member(data, config, number, folder, resume=resume, progress=progress, each=on_epoch))
+                fits.append(
+                    fit_member(
+                        data, config, number, folder, resume=resume, progress=progress, each=on_epoch, launch=launch
+                    )
+                )
                 members.append(fits[-1].network)
                 say(_line(number, config, fits[-1]))
             stop_if_asked(files)
@@ -115,7 +121,7 @@ def fit_member(
     """Fits one network of the ensemble, pre-trained where that is asked for; the arguments are `fit_network`'s."""
     spec = config.ensemble.specs(config.network, config.seed)[number]
     train, validation = data.saw("network", data.parts[Part.TRAIN]), data.saw("best_epoch", data.parts[Part.VALIDATION])
-    initial = _pretrained(data, config, number, folder, resume=resume, progress=progress)
+    initial = _start(data, config, number, folder, resume=resume, progress=progress)
     return fit_network(
         train=(train.encoded, train.targets),
         validation=(validation.encoded, validation.targets),
@@ -137,10 +143,12 @@ def fit_member(
     )
 
 
-def _pretrained(
+def _start(
     data: Dataset, config: RunConfig, number: int, folder: Path, *, resume: bool, progress: bool
 ) -> dict[str, Tensor] | None:
-    """Weights from which a network starts; None where it is not pre-trained."""
+    """Weights from which a network starts: a parent's, or pre-trained ones; None without either."""
+    if data.parent is not None:
+        return data.parent.weights(number)
     if not config.pretraining.epochs:
         return None
     spec = config.ensemble.specs(config.network, config.seed)[number]

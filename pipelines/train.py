@@ -29,6 +29,7 @@ from pipelines.dataset import Dataset, PartData, build_dataset
 from pipelines.encoded_cache import open_cache
 from pipelines.epochs import OnEpoch
 from pipelines.evaluate import evaluate
+from pipelines.fit import Launch
 from pipelines.held_folder import private_folder
 from pipelines.leak_finding import Finding
 from pipelines.leak_guards import Fitted, check_data, guarded
@@ -39,6 +40,7 @@ from pipelines.scores import StepScores
 from pipelines.split import Part
 from pipelines.thresholds import choose_thresholds
 from pipelines.uncertainty_figures import with_uncertainty
+from pipelines.warm_start import PARENT, Parent, check_local, parent_figures
 
 LIBRARIES = ("torch", "pytorch-lightning", "numpy", "pandas", "mlflow", "tokenizers", "safetensors", "lightgbm")
 NETWORK = "network"
@@ -85,6 +87,8 @@ def train(
     on_epoch: OnEpoch | None = None,
     cache: Path | None = None,
     rivals: Sequence[Rival] = (),
+    launch: Launch | None = None,
+    parent: Parent | None = None,
 ) -> TrainedRun:
     """Trains one model.
 
@@ -98,6 +102,8 @@ def train(
         on_epoch: receives every epoch's figures, with the `member`'s number, as soon as they are known.
         cache: folder where encoded stays are kept for later runs, if the configuration keeps them; None: nowhere.
         rivals: registered models that the report compares with; each must never have seen the hold-out's patients.
+        launch: how the processes that train a network are started; on this machine where left out.
+        parent: the version from whose encoding and weights it starts; `config` is then `inherited_config`'s.
 
     Raises:
         LeakError: if a leak guard does not hold.
@@ -107,12 +113,21 @@ def train(
     _set_threads(config.threads)
     cohort = concat_cohorts(cohorts) if len(cohorts) > 1 else cohorts[0]
     say(f"cohort {cohort.fingerprint[:23]}: {len(cohort.stays):,} stays")
+    if parent is not None:
+        check_local(cohort, parent, say)
     # Encoded features are patient data: but for the cache they do not outlive the run, however it ends.
     with private_folder(folder, "encoded-") as encoded, open_cache(cache, config.cache) as kept:
-        data = build_dataset(cohort, config, encoded, say=say, cache=kept)
+        data = build_dataset(cohort, config, encoded, say=say, cache=kept, parent=parent)
         found = check_data(cohort, config, data)
         members = fit_members(
-            data, config, folder=folder / "checkpoints", resume=resume, progress=progress, say=say, on_epoch=on_epoch
+            data,
+            config,
+            folder=folder / "checkpoints",
+            resume=resume,
+            progress=progress,
+            say=say,
+            on_epoch=on_epoch,
+            launch=launch,
         )
         return _judged(cohort, data, config, folder, found, members, say=say, rivals=rivals)
 
@@ -134,6 +149,9 @@ def _judged(
     table |= compared(cohort, data, config, trees=members.trees)
     figures = {name: judge(scores, config) for name, scores in table.items()}
     figures[NETWORK] = with_uncertainty(figures[NETWORK], served.scores.test, served.uncertainty, config)
+    if data.parent is not None:
+        figures[PARENT] = parent_figures(data.parent, cohort, data.parts[Part.TEST].index, config)
+        rivals = [*rivals, Rival(PARENT, data.parent.scorer)]
     data.saw("thresholds", data.parts[Part.CALIBRATION])
     thresholds = choose_thresholds(served.scores.calibration, config.task)
     bundle = _bundle(cohort, data, config, members, served, thresholds, figures)
@@ -190,8 +208,8 @@ def _bundle(
     return Bundle(
         name=config.name,
         task=config.task,
-        channels=cohort.channels,
-        statics=cohort.statics,
+        channels=cohort.channels if data.parent is None else data.parent.bundle.channels,
+        statics=cohort.statics if data.parent is None else data.parent.bundle.statics,
         encoding=data.encoding,
         members=members.specs,
         notes=config.notes if data.tokenizer is not None else None,
@@ -200,17 +218,22 @@ def _bundle(
         uncertainty=served.uncertainty,
         metrics=metrics,
         config=to_plain(config),
-        cohort={
-            "fingerprint": cohort.fingerprint,
-            "source": cohort.source,
-            "licence": cohort.licence,
-            "stays": len(cohort.stays),
-            "patients": len(set(cohort.patient_id)),
-            "parts": {str(p): len(part.index) for p, part in data.parts.items()},
-        },
+        cohort=_cohort_facts(cohort, data),
         versions={"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in LIBRARIES},
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _cohort_facts(cohort: Cohort, data: Dataset) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "fingerprint": cohort.fingerprint,
+        "source": cohort.source,
+        "licence": cohort.licence,
+        "stays": len(cohort.stays),
+        "patients": len(set(cohort.patient_id)),
+        "parts": {str(p): len(part.index) for p, part in data.parts.items()},
+    }
+    return facts if data.parent is None else data.parent.facts(facts)
 
 
 def _save(folder: Path, bundle: Bundle, members: Members, data: Dataset, report: dict[str, Any]) -> tuple[Path, str]:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.disclaimer import DISCLAIMER_EN
+from pipelines.commands.recalibrate import PARENT_DIGEST_TAG, PARENT_TAG
+
+if TYPE_CHECKING:
+    from pipelines.settings import Settings
+    from pipelines.warm_start import Parent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, repeatable")
     parser.add_argument("--folder", type=Path, help="working folder (default: work/<name>)")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in the folder")
+    parser.add_argument(
+        "--warm-start",
+        metavar="MODEL",
+        help="start from a version's encoding and weights: models:/name@alias, models:/name/version or a folder",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -28,12 +38,17 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pipelines.report.champion import rivals_of
     from pipelines.settings import Settings
     from pipelines.train import train
+    from pipelines.warm_start import inherited_config
 
     config = load_config(args.config, args.set)
     cohorts = [read_cohort(path) for path in args.cohorts]
     folder = args.folder or Path("work") / config.name
     settings = Settings.from_environment()
-    with Publication(config, settings, cohorts=args.cohorts) as publication:
+    parent = _parent(args.warm_start, settings) if args.warm_start else None
+    if parent is not None:
+        config = inherited_config(config, parent)
+    tags = {} if parent is None else {PARENT_TAG: parent.address, PARENT_DIGEST_TAG: parent.scorer.digest}
+    with Publication(config, settings, cohorts=args.cohorts, tags=tags) as publication:
         trained = train(
             cohorts,
             config,
@@ -44,8 +59,9 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
             on_epoch=publication.log_epoch,
             cache=settings.encoded,
             rivals=rivals_of(config, settings),
+            parent=parent,
         )
-        version = publication.register(trained)
+        version = publication.register(trained, tags=tags)
     for line in metric_lines(trained.metrics, trained.baselines):
         say(line)
     say(f"registered models:/{config.name}/{version} (run {publication.run_id}, alias challenger)")
@@ -57,6 +73,17 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         "baselines": {name: figures["metrics"] for name, figures in trained.baselines.items()},
         "disclaimer": DISCLAIMER_EN,
     }
+
+
+def _parent(model: str, settings: Settings) -> Parent:
+    """The version to start from, verified."""
+    from models.artifact import load_artifact
+    from pipelines.registry import resolve_model
+    from pipelines.warm_start import Parent
+
+    resolved = resolve_model(model, settings)
+    scorer = load_artifact(resolved.folder, expected_digest=resolved.digest)
+    return Parent(scorer, resolved.version.address if resolved.version else "artifact folder")
 
 
 def metric_lines(network: dict[str, Any], baselines: dict[str, dict[str, Any]]) -> list[str]:
