@@ -76,18 +76,17 @@ class _ScanGru(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> _Gradients:
         inputs, entrance, weight, gates, within, hidden = ctx.saved_tensors
         from_r, from_z, from_n = _by_gate(weight)
+        r, z, n = gates
+        by_r, by_z, by_n = within * r * (1 - r), (hidden[:-1] - n).mul_(z).mul_(1 - z), (1 - n * n).mul_(1 - z)
         to_gates, to_within = torch.empty_like(gates), torch.empty_like(within)
         arriving = gradient[-1]
-        given = _given_before(gradient)
-        steps = _steps(given, *gates, 1 - gates[1], within, hidden[:-1], *to_gates, to_within, reverse=True)
-        for before, r, z, n, rest, inside, last, to_r, to_z, to_n, to_inside in steps:
-            _tanh_slope(arriving * rest, n, to_n)
-            torch.mul(to_n, r, out=to_inside)
-            torch.mul(to_n, inside, out=to_r)
-            _sigmoid_slope(to_r, r, to_r)
-            torch.sub(last, n, out=to_z).mul_(arriving)
-            _sigmoid_slope(to_z, z, to_z)
-            arriving = torch.addcmul(before, arriving, z)
+        steps = _steps(_given_before(gradient), r, z, by_r, by_z, by_n, *to_gates, to_within, reverse=True)
+        for given, reset, update, slope_r, slope_z, slope_n, to_r, to_z, to_n, to_inside in steps:
+            torch.mul(arriving, slope_n, out=to_n)
+            torch.mul(arriving, slope_z, out=to_z)
+            torch.mul(to_n, slope_r, out=to_r)
+            torch.mul(to_n, reset, out=to_inside)
+            arriving = torch.addcmul(given, arriving, update)
             arriving.addmm_(to_r, from_r).addmm_(to_z, from_z).addmm_(to_inside, from_n)
         to_weight = _products((*to_gates[:2], to_within), (hidden[:-1],) * 3)
         to_inputs = _led_back(to_gates, entrance) if ctx.needs_input_grad[0] else None
@@ -132,22 +131,21 @@ class _ScanGruD(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> _Gradients:
         inputs, entrance, weight, keep, gamma, gates, faded, read, opened, hidden = ctx.saved_tensors
         from_r, from_z, from_c = _by_gate(weight)
+        r, z, c = gates
+        by_r, by_z, by_c = read * r * (1 - r), (c - faded).mul_(z).mul_(1 - z), (1 - c * c).mul_(z)
         to_gates, to_faded = torch.empty_like(gates), torch.empty_like(faded)
         arriving = gradient[-1]
-        given = _given_before(gradient)
-        steps = _steps(given, gamma, *gates, 1 - gates[1], faded, read, *to_gates, to_faded, reverse=True)
-        for before, decay, r, z, c, rest, fade, seen, to_r, to_z, to_c, to_fade in steps:
-            _tanh_slope(arriving * z, c, to_c)
+        steps = _steps(_given_before(gradient), gamma, r, 1 - z, by_r, by_z, by_c, *to_gates, to_faded, reverse=True)
+        for given, decay, reset, stays, slope_r, slope_z, slope_c, to_r, to_z, to_c, to_fade in steps:
+            torch.mul(arriving, slope_c, out=to_c)
+            torch.mul(arriving, slope_z, out=to_z)
             to_through = to_c @ from_c
-            torch.mul(to_through, seen, out=to_r)
-            _sigmoid_slope(to_r, r, to_r)
-            torch.sub(c, fade, out=to_z).mul_(arriving)
-            _sigmoid_slope(to_z, z, to_z)
-            to_seen = to_through.mul_(r).addmm_(to_r, from_r).addmm_(to_z, from_z)
+            torch.mul(to_through, slope_r, out=to_r)
+            to_seen = to_through.mul_(reset).addmm_(to_r, from_r).addmm_(to_z, from_z)
             if keep is not None:
                 to_seen.mul_(keep)
-            torch.addcmul(to_seen, arriving, rest, out=to_fade)
-            arriving = torch.addcmul(before, to_fade, decay)
+            torch.addcmul(to_seen, arriving, stays, out=to_fade)
+            arriving = torch.addcmul(given, to_fade, decay)
         to_weight = _products(tuple(to_gates), (read, read, opened))
         parts = (entrance[:, : ctx.channels], entrance[:, ctx.channels :])
         to_inputs, to_others = (
@@ -211,13 +209,3 @@ def _steps(*tensors: Tensor | tuple[Tensor, ...], reverse: bool = False) -> Iter
     """The time steps of tensors (time, ...), side by side."""
     parts = [t if isinstance(t, tuple) else t.unbind() for t in tensors]
     return zip(*(p[::-1] for p in parts) if reverse else parts, strict=True)
-
-
-def _tanh_slope(gradient: Tensor, value: Tensor, out: Tensor) -> None:
-    """Writes the gradient by what tanh made `value` of."""
-    torch.ops.aten.tanh_backward.grad_input(gradient, value, grad_input=out)
-
-
-def _sigmoid_slope(gradient: Tensor, value: Tensor, out: Tensor) -> None:
-    """Writes the gradient by what the sigmoid made `value` of."""
-    torch.ops.aten.sigmoid_backward.grad_input(gradient, value, grad_input=out)
