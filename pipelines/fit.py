@@ -126,8 +126,7 @@ def fit_network(
     sums = TargetSums.of(train[1], task)
     files = RunFolder(folder)
     settings = {"network": network, "notes": notes, "task": task, "training": training, "seed": seed}
-    start = {"initial": None if initial is None else weights_digest(initial)}
-    identity = run_identity(settings | start, encoded=train[0], sums=sums)
+    identity = run_identity(settings | {"initial": weights_digest(initial)}, encoded=train[0], sums=sums)
     checkpoint = _checkpoint(files, identity, resume=resume)
     objective = Objective.of(task, training)
     with torch.random.fork_rng(), stoppable(files):

@@ -66,8 +66,10 @@ def take_weights(
     return fits
 
 
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and numbers, whatever the order."""
+def weights_digest(weights: Mapping[str, Tensor] | None) -> str:
+    """SHA-256 over names, shapes and numbers, whatever the order; empty for no weights."""
+    if weights is None:
+        return ""
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()
