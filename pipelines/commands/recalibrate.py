@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.disclaimer import DISCLAIMER_EN
+from pipelines.commands.train import PARENT_DIGEST_TAG, PARENT_TAG, metric_lines
 
 if TYPE_CHECKING:
     from pipelines.recalibrate import Recalibrated
-
-PARENT_TAG, PARENT_DIGEST_TAG = "sequela.parent", "sequela.parent_digest"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +91,6 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _tell(found: Recalibrated, say: Callable[[str], None]) -> None:
-    from pipelines.commands.train import metric_lines
 
     for line in metric_lines(found.after, {"before": found.before}):
         say(line)

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.disclaimer import DISCLAIMER_EN
-from pipelines.commands.recalibrate import PARENT_DIGEST_TAG, PARENT_TAG
 
 if TYPE_CHECKING:
+    from pipelines.config import RunConfig
     from pipelines.settings import Settings
     from pipelines.warm_start import Parent
+
+# Tags of a version that was made of another one.
+PARENT_TAG, PARENT_DIGEST_TAG = "sequela.parent", "sequela.parent_digest"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,15 +41,12 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pipelines.report.champion import rivals_of
     from pipelines.settings import Settings
     from pipelines.train import train
-    from pipelines.warm_start import inherited_config
 
     config = load_config(args.config, args.set)
     cohorts = [read_cohort(path) for path in args.cohorts]
     folder = args.folder or Path("work") / config.name
     settings = Settings.from_environment()
-    parent = _parent(args.warm_start, settings) if args.warm_start else None
-    if parent is not None:
-        config = inherited_config(config, parent)
+    config, parent = _inherited(config, args.warm_start, settings)
     tags = {} if parent is None else {PARENT_TAG: parent.address, PARENT_DIGEST_TAG: parent.scorer.digest}
     with Publication(config, settings, cohorts=args.cohorts, tags=tags) as publication:
         trained = train(
@@ -75,15 +75,18 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-def _parent(model: str, settings: Settings) -> Parent:
-    """The version to start from, verified."""
+def _inherited(config: RunConfig, model: str | None, settings: Settings) -> tuple[RunConfig, Parent | None]:
+    """The version to start from, verified, and the configuration that goes with it; as it is without one."""
     from models.artifact import load_artifact
     from pipelines.registry import resolve_model
-    from pipelines.warm_start import Parent
+    from pipelines.warm_start import Parent, inherited_config
 
+    if model is None:
+        return config, None
     resolved = resolve_model(model, settings)
     scorer = load_artifact(resolved.folder, expected_digest=resolved.digest)
-    return Parent(scorer, resolved.version.address if resolved.version else "artifact folder")
+    parent = Parent(scorer, resolved.version.address if resolved.version else "artifact folder")
+    return inherited_config(config, parent), parent
 
 
 def metric_lines(network: dict[str, Any], baselines: dict[str, dict[str, Any]]) -> list[str]:
