@@ -46,6 +46,8 @@ ENCODINGS = {
     "hourly": fit(GridKind.FIXED),
     "seven minutes": fit(GridKind.FIXED, 7 / 60),
     "day": fit(GridKind.FIXED, 24.0),
+    "event, every feature": fit(features=tuple(Feature)),
+    "hourly, every feature": fit(GridKind.FIXED, features=tuple(Feature)),
 }
 every_encoding = pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=list(ENCODINGS))
 
@@ -289,7 +291,36 @@ def test_a_stay_is_encoded_the_same_whoever_stands_beside_it(encoding, known):
 def test_features_are_finite_and_within_the_clip(encoding, known):
     features = encode64(encoding, known.stays()).features
     assert np.isfinite(features).all()
-    assert (np.abs(features) <= encoding.clip).all()
+    clipped = [not name.endswith(".delta") for name in encoding.feature_names]
+    assert (np.abs(features[:, clipped]) <= encoding.clip).all()
+
+
+@pytest.mark.parametrize("grid", ["event", "hourly"])
+@given(known=facts())
+def test_delta_follows_the_papers_recursion_over_stamps_and_masks(grid, known):
+    encoding = ENCODINGS[f"{grid}, every feature"]
+    encoded = encode64(encoding, known.stays())
+    for stay in range(known.count):
+        one = encoded.select([stay])
+        for name in ("heart_rate", "lactate"):
+            mask, found = column(encoding, one, f"{name}.mask"), column(encoding, one, f"{name}.delta")
+            delta, hours = 0.0, one.time_min / 60
+            for t in range(len(hours)):
+                if t:
+                    delta = hours[t] - hours[t - 1] + (1 - mask[t - 1]) * delta
+                assert found[t] * 24 == pytest.approx(delta, abs=1e-9)
+
+
+def test_delta_counts_days_on_a_straight_line_and_is_not_clipped():
+    encoding = ENCODINGS["event, every feature"]
+    encoded = encode64(encoding, one((0, HR, 1.0), (1440, HR, 2.0), (2160, LACTATE, 9.0), end_min=72_000).stays())
+    assert column(encoding, encoded, "heart_rate.delta").tolist() == [0.0, 1.0, 0.5, 49.0]
+    assert column(encoding, encoded, "lactate.delta").tolist() == [0.0, 1.0, 1.5, 48.5]
+
+
+def test_delta_is_among_no_runs_features_unless_it_is_asked_for():
+    assert Feature.DELTA not in EncodingConfig().features
+    assert set(EncodingConfig().features) | {Feature.DELTA} == set(Feature)
 
 
 @given(known=facts())

@@ -6,6 +6,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.channel_encoding import Feature
 from models.encoding import Encoding, EncodingConfig
 from models.errors import ArtifactError, DataError
 from models.folding import fold, steps_of
@@ -30,7 +31,7 @@ def training():
 
 
 def fit(kind, width_h):
-    config = EncodingConfig(grid=kind, width_h=width_h, channels=CHANNELS)
+    config = EncodingConfig(grid=kind, width_h=width_h, channels=CHANNELS, features=tuple(Feature))
     return Encoding.fit(training(), config, statics=STATICS)
 
 
