@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from models.calibration import check_method
+from models.cells import Cell
 from models.encoding import EncodingConfig
 from models.errors import ConfigError, UsageError
+from models.layout import Layout
 from models.network import NetworkConfig
 from models.notes import NotesConfig
 from models.record import from_plain
@@ -61,6 +63,8 @@ class RunConfig:
         if not self.name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"name must be letters, digits, - and _, got {self.name!r}; rename the model")
         check_method(self.calibration.method, self.task.kind)
+        if Cell.GRU_D in (self.ensemble.cells or (self.network.cell,)):
+            Layout.required(Layout.of(1, self.encoding.features))
         if self.calibration.include_validation and self.training.monitor is not Monitor.LAST:
             raise ConfigError(
                 f"calibration.include_validation must go with training.monitor 'last_epoch', got "
