@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.batch import Chunk
 from models.cells import Cell, Initialisation, Memory, RecurrentStack, initialise
+from models.curves import FeatureCurves
 from models.errors import ConfigError, DataError
 from models.layout import Layout
 from models.note_encoder import NoteEncoder
@@ -42,6 +43,7 @@ class NetworkConfig:
         projection_size: width of a linear layer with tanh before the cell; 0 = none, as gru_d needs.
         skip: the head also reads the step's own inputs, past the cell: what is linear in running statistics
             is then learnt as such, and the cell learns what is not.
+        skip_pieces: past the cell, the head also adds a curve of this many linear pieces for every feature; 0 = none.
     """
 
     cell: Cell = Cell.GRU
@@ -58,10 +60,11 @@ class NetworkConfig:
     learn_initial_state: bool = False
     projection_size: int = 0
     skip: bool = False
+    skip_pieces: int = 0
 
     def __post_init__(self) -> None:
         """Refuses sizes and probabilities that have no meaning."""
-        for name, least in (("hidden_size", 1), ("layers", 1), ("projection_size", 0)):
+        for name, least in (("hidden_size", 1), ("layers", 1), ("projection_size", 0), ("skip_pieces", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"network.{name} must be at least {least}, got {getattr(self, name)}; raise the number"
@@ -136,6 +139,11 @@ class RecurrentNetwork(nn.Module):
         self.output_dropout = nn.Dropout(config.output_dropout)
         self.head = nn.Linear(self.stack.output_width, outputs)
         self.skip = nn.Linear(read, outputs, bias=False) if config.skip else None
+        self.curves = (
+            FeatureCurves(width, outputs, pieces=config.skip_pieces, dropout=config.input_dropout)
+            if config.skip_pieces
+            else None
+        )
         self.beginning = self._learned_beginning()
         initialise(self.stack, how=config.initialisation, forget_bias=config.forget_bias)
         nn.init.xavier_uniform_(self.head.weight)
@@ -180,7 +188,7 @@ class RecurrentNetwork(nn.Module):
         memory, kept, carried = self.parts(state)
         read = self.inputs(chunk)
         hidden, memory = self.stack(self.project(read), memory, chunk.valid, *kept)
-        logits, carried = self.readout(read, hidden[-1], carried, chunk.valid)
+        logits, carried = self.readout(chunk, read, hidden[-1], carried)
         kind = state.tensors[0].dtype
         return logits, State(state.names, tuple(t.to(kind) for t in memory + kept + carried))
 
@@ -218,12 +226,16 @@ class RecurrentNetwork(nn.Module):
         return read if self.projection is None else torch.tanh(self.projection(read))
 
     def readout(
-        self, read: Tensor, hidden: Tensor, carried: tuple[Tensor, ...], valid: Tensor
+        self, chunk: Chunk, read: Tensor, hidden: Tensor, carried: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Logits (batch, time, outputs) from inputs and last hidden states, and what the pooling carries on."""
-        pooled, carried = self.pool(hidden.to(self.head.weight.dtype), carried, valid)
+        pooled, carried = self.pool(hidden.to(self.head.weight.dtype), carried, chunk.valid)
         logits = self.head(self.output_dropout(pooled))
-        return (logits if self.skip is None else logits + self.skip(read)), carried
+        if self.skip is not None:
+            logits = logits + self.skip(read)
+        if self.curves is not None:
+            logits = logits + self.curves(chunk.features.to(self.head.weight.dtype))
+        return logits, carried
 
     def _recurrent_mask(self, batch: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """(1, batch, hidden) factors that drop units for a whole stay in training, and ones elsewhere; or nothing.

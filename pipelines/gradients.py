@@ -68,7 +68,7 @@ def hidden_gradients(
         read = network.inputs(chunk)
         memory, _, carried = network.parts(state)
         hidden, kept = _step_layers(network, network.project(read), memory)
-        logits, _ = network.readout(read, hidden, carried, chunk.valid)
+        logits, _ = network.readout(chunk, read, hidden, carried)
         flat = [memory[i] for layer in kept for memory in layer for i in range(len(names))]
         found = torch.autograd.grad(objective.total(logits, target, weight), flat, allow_unused=True)
     network.train(was_training)

@@ -117,7 +117,7 @@ class TapeModule(pl.LightningModule):
         self.steps_now = batch.steps
         rate = current_rate(self, batch_idx)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
 
     def training_step(self, batch: TapeBatch, batch_idx: int) -> Tensor:
         """The loss of one chunk of every tape; the state moves on whether or not anything is supervised."""

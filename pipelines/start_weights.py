@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,17 +13,20 @@ from models.encoded import Encoded
 from models.errors import ConfigError
 from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig
-from models.task import TaskSpec
+from models.stay import Ints
+from models.task import LabelScope, TaskSpec
 
 # What belongs to one task: weights for another one are left where they are.
-HEADS = ("head.", "skip.")
+HEADS = ("head.", "skip.", "curves.")
+# Enough for quantiles, and little to sort.
+_SAMPLED_STEPS = 20_000
 
 
 def new_network(
     config: NetworkConfig, encoded: Encoded, task: TaskSpec, *, notes: NotesConfig | None, vocabulary_size: int
 ) -> RecurrentNetwork:
     """A network of random weights that reads these time steps and answers this task."""
-    return RecurrentNetwork(
+    network = RecurrentNetwork(
         config,
         width=encoded.width,
         outputs=task.outputs,
@@ -30,6 +34,16 @@ def new_network(
         vocabulary_size=vocabulary_size,
         layout=encoded.layout,
     )
+    if network.curves is not None:
+        network.curves.place_knots(torch.from_numpy(np.asarray(encoded.features[_judged_steps(encoded, task)])))
+    return network
+
+
+def _judged_steps(encoded: Encoded, task: TaskSpec) -> Ints:
+    """Steps whose features say where curves must bend: every stay's last, or an even sample of all."""
+    if task.scope is LabelScope.STAY:
+        return encoded.step_offsets[1:] - 1
+    return np.arange(0, int(encoded.step_offsets[-1]), max(int(encoded.step_offsets[-1]) // _SAMPLED_STEPS, 1))
 
 
 def take_weights(

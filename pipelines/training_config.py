@@ -70,6 +70,8 @@ class TrainingConfig:
         optimizer: rule of the steps.
         learning_rate: highest rate of the schedule.
         weight_decay: L2 on weight matrices (decoupled for adamw).
+        curve_decay: likewise, on the curves of network.skip_pieces.
+        curve_rate: learning rate of those curves, as a multiple of learning_rate.
         l1: L1 on weight matrices.
         momentum: of sgd and rmsprop.
         nesterov: Nesterov's form of sgd's momentum.
@@ -99,6 +101,8 @@ class TrainingConfig:
     optimizer: Optimizer = Optimizer.ADAMW
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
+    curve_decay: float = 0.1
+    curve_rate: float = 3.0
     l1: float = 0.0
     momentum: float = 0.9
     nesterov: bool = False
@@ -124,9 +128,9 @@ class TrainingConfig:
         """Refuses numbers that have no meaning and settings that contradict each other."""
         for name in ("truncation_length", "rows", "max_epochs", "devices", "accumulate_batches"):
             self._require(getattr(self, name) >= 1, name, "at least 1", "raise the number")
-        for name in ("l1", "weight_decay", "gradient_clip", "patience", "checkpoint_every_steps"):
+        for name in ("l1", "weight_decay", "curve_decay", "gradient_clip", "patience", "checkpoint_every_steps"):
             self._require(getattr(self, name) >= 0, name, "at least 0", "raise the number")
-        for name in ("learning_rate", "positive_weight"):
+        for name in ("learning_rate", "curve_rate", "positive_weight"):
             self._require(getattr(self, name) > 0, name, "above 0", "raise the number")
         for name in ("momentum", "warmup_fraction", "average_decay"):
             self._require(0 <= getattr(self, name) < 1, name, "at least 0 and below 1", "give a fraction")
