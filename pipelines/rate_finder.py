@@ -88,7 +88,7 @@ def _sweep(
         loss = objective.total(logits, batch.target, batch.weight)
         yield float(rate), float(loss.detach() - before)
         for group in optimizer.param_groups:
-            group["lr"] = float(rate)
+            group["lr"] = float(rate) * group["share"]
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), training.gradient_clip or math.inf)
