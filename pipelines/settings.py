@@ -40,8 +40,13 @@ MLFLOW_SWITCHES = {
 MLFLOW_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 
 
-# Ray must not report home either, and hides no GPU from a process that asked for none.
-RAY_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "DO_NOT_TRACK": "1"}
+# Ray must not report home either, hides no GPU from a process that asked for none, and logs trials to MLflow alone.
+RAY_SWITCHES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "DO_NOT_TRACK": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,17 @@ def with_driver(url: str) -> str:
         'postgresql+psycopg2://user@host/name'
     """
     return url.replace("postgresql://", "postgresql+psycopg2://", 1) if url.startswith("postgresql://") else url
+
+
+def with_path(url: str) -> str:
+    """The address with an SQLite file's whole path, for processes that work in another folder.
+
+    Example:
+        >>> with_path("postgresql://user@host/name"), with_path("sqlite:////srv/mlflow.db")
+        ('postgresql://user@host/name', 'sqlite:////srv/mlflow.db')
+    """
+    prefix, found, path = url.partition("sqlite:///")
+    return f"sqlite:///{Path(path).resolve()}" if found and not prefix else url
 
 
 def local_settings(folder: Path) -> Settings:

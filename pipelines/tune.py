@@ -33,7 +33,7 @@ from pipelines.tune_data import fold_indices
 from pipelines.tune_objective import check_metric
 from pipelines.tune_space import Space
 from pipelines.tune_storage import REASON, Tally, study_reached
-from pipelines.tune_tracking import StudyRuns
+from pipelines.tune_tracking import RUN_ID, StudyRuns
 from pipelines.tune_worker import WAIT_S, Say, Search, join, read_cohorts, stoppable, work
 
 # Settings that change no trial's value.
@@ -63,6 +63,7 @@ class Found:
         study: its name.
         tally: how its trials ended.
         trial: number of the best trial.
+        metric: what it was judged by.
         value: its figure.
         params: the values that it drew.
         text: the best configuration as TOML.
@@ -72,6 +73,7 @@ class Found:
     study: str
     tally: Tally
     trial: int
+    metric: str
     value: float
     params: dict[str, Any]
     text: str
@@ -105,7 +107,7 @@ def tune(search: Search, *, progress: bool = False, say: Say = lambda _: None) -
     runs = StudyRuns(search.settings, search.study, config.name)
     with study_reached(), stoppable():
         study = join(search, config, runs)
-        runs.open(study, search.plain)
+        study.set_user_attr(RUN_ID, runs.open(search.plain, study.user_attrs.get(RUN_ID, "")))
         try:
             _run(search, config, study, progress=progress)
             return _found(study, space, config, runs)
@@ -194,19 +196,24 @@ def _found(study: optuna.Study, space: Space, config: RunConfig, runs: StudyRuns
         last = f"the last: {reasons[-1]}" if reasons else "raise --timeout"
         raise RefusedError(f"search must have a trial that ends with a value, got {tally.failed} failed ones; {last}")
     values = space.values(best.params)
-    text = _text(space, values, study.study_name, best, config)
-    runs.finish(tally, best, text)
-    return Found(study.study_name, tally, best.number, float(best.value), values, text, runs.parent)
+    return conclude(space, config, runs, tally, best.number, float(best.value), values)
 
 
-def _text(
-    space: Space, values: Mapping[str, Any], study: str, best: optuna.trial.FrozenTrial, config: RunConfig
-) -> str:
+def conclude(
+    space: Space,
+    config: RunConfig,
+    runs: StudyRuns,
+    tally: Tally,
+    number: int,
+    value: float,
+    values: Mapping[str, Any],
+) -> Found:
+    """Writes the best configuration, and ends the study's run with it."""
     judged = "validation part" if config.tune.folds == 1 else f"{config.tune.folds} folds"
-    header = (
-        f"# sequela tune: study {json.dumps(study)}, trial {best.number}: {config.tune.metric} {best.value!r} on the "
-    )
-    return f"{header}{judged}\n{to_toml(space.merged(values))}"
+    header = f"# sequela tune: study {json.dumps(runs.study)}, trial {number}: {config.tune.metric} {value!r} on the "
+    text = f"{header}{judged}\n{to_toml(space.merged(values))}"
+    runs.finish(tally, number, value, values, text)
+    return Found(runs.study, tally, number, str(config.tune.metric), value, dict(values), text, runs.parent)
 
 
 def write_config(text: str, out: Path) -> None:

@@ -152,6 +152,11 @@ class Space:
         """The trial's value of every key."""
         return self.values({parameter.key: parameter.suggest(trial) for parameter in self.parameters})
 
+    def suggest(self, trial: Trial) -> None:
+        """Draws every key; the study knows what."""
+        for parameter in self.parameters:
+            parameter.suggest(trial)
+
     def values(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Plain values of what the study knows of a trial."""
         return {parameter.key: parameter.value(stored[parameter.key]) for parameter in self.parameters}

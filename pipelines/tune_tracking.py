@@ -52,23 +52,31 @@ class StudyRuns:
     model: str
     parent: str = ""
 
-    def open(self, study: optuna.Study, config: Mapping[str, Any]) -> str:
-        """Opens the study's run: a new one, or the one that the study knows.
+    def connect(self) -> None:
+        """Makes ready to log under the study's run.
 
         Raises:
             TrackingError: if MLflow cannot be reached.
         """
         with reached(), quiet():
-            self._client = connect(self.settings)
-            self._experiment = open_experiment(self._client, self.settings)
-            self.parent = study.user_attrs.get(RUN_ID, "")
+            self.client = connect(self.settings)
+            self._experiment = open_experiment(self.client, self.settings)
+
+    def open(self, config: Mapping[str, Any], known: str = "") -> str:
+        """Opens the study's run: a new one, or a known one again.
+
+        Raises:
+            TrackingError: if MLflow cannot be reached.
+        """
+        self.connect()
+        with reached(), quiet():
+            self.parent = known
             if self.parent and self._known(self.parent):
-                self._client.update_run(self.parent, status="RUNNING")
+                self.client.update_run(self.parent, status="RUNNING")
                 return self.parent
             tags = {STUDY_TAG: self.study, "sequela.model": self.model}
             self.parent = self._create(f"{self.model} search", tags)
-            study.set_user_attr(RUN_ID, self.parent)
-            self._client.log_dict(self.parent, dict(config), CONFIG_FILE)
+            self.client.log_dict(self.parent, dict(config), CONFIG_FILE)
             return self.parent
 
     @contextlib.contextmanager
@@ -76,7 +84,7 @@ class StudyRuns:
         """A trial's run; how the block ends decides how the run does."""
         with reached(), quiet():
             tags = {STUDY_TAG: self.study, PARENT_TAG: self.parent, "sequela.trial": str(number)}
-            run = TrialRun(self._client, self._create(f"trial {number}", tags))
+            run = TrialRun(self.client, self._create(f"trial {number}", tags))
             params = {key: str(value)[:MAX_PARAM_CHARS] for key, value in values.items()}
             mlflow.log_params(params, run_id=run.run_id, synchronous=True)
         try:
@@ -95,9 +103,9 @@ class StudyRuns:
     def lost(self, trial: optuna.trial.FrozenTrial) -> None:
         """Ends the run of a trial whose process died."""
         if run_id := trial.user_attrs.get(RUN_ID):
-            TrialRun(self._client, run_id).end(TrialEnd.LOST)
+            TrialRun(self.client, run_id).end(TrialEnd.LOST)
 
-    def finish(self, tally: Tally, best: optuna.trial.FrozenTrial, text: str) -> None:
+    def finish(self, tally: Tally, number: int, value: float, values: Mapping[str, Any], text: str) -> None:
         """Leaves the best trial and its configuration in the study's run, and ends it.
 
         Raises:
@@ -105,26 +113,26 @@ class StudyRuns:
         """
         counts = {"trials_complete": tally.complete, "trials_pruned": tally.pruned, "trials_failed": tally.failed}
         with reached(), quiet():
-            figures = {"best_value": float(best.value or 0.0), **{k: float(v) for k, v in counts.items()}}
+            figures = {"best_value": value, **{k: float(v) for k, v in counts.items()}}
             mlflow.log_metrics(figures, run_id=self.parent)
-            self._client.set_tag(self.parent, "sequela.best_trial", str(best.number))
-            for key, value in best.params.items():
-                self._client.set_tag(self.parent, f"best.{key}", str(value))
-            self._client.log_text(self.parent, text, BEST_FILE)
-            self._client.set_terminated(self.parent, status="FINISHED")
+            self.client.set_tag(self.parent, "sequela.best_trial", str(number))
+            for key, drawn in values.items():
+                self.client.set_tag(self.parent, f"best.{key}", str(drawn))
+            self.client.log_text(self.parent, text, BEST_FILE)
+            self.client.set_terminated(self.parent, status="FINISHED")
 
     def stop(self, reason: str, *, killed: bool) -> None:
         """Ends the study's run without a result; one that cannot be reached is left as it is."""
         try:
             with reached(), quiet():
-                self._client.set_tag(self.parent, REASON_TAG, reason)
-                self._client.set_terminated(self.parent, status="KILLED" if killed else "FAILED")
+                self.client.set_tag(self.parent, REASON_TAG, reason)
+                self.client.set_terminated(self.parent, status="KILLED" if killed else "FAILED")
         except SequelaError:
             logger.warning("the search's end could not be logged")
 
     def _known(self, run_id: str) -> bool:
         try:
-            self._client.get_run(run_id)
+            self.client.get_run(run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -132,7 +140,7 @@ class StudyRuns:
         return True
 
     def _create(self, name: str, tags: Mapping[str, str]) -> str:
-        return str(self._client.create_run(self._experiment, run_name=name, tags=dict(tags)).info.run_id)
+        return str(self.client.create_run(self._experiment, run_name=name, tags=dict(tags)).info.run_id)
 
 
 @dataclass

@@ -163,7 +163,8 @@ def work(search: Search, on_trial: Callable[[], None] = lambda: None) -> None:
     runs = StudyRuns(search.settings, search.study, config.name)
     with study_reached(), encoded_folder(search.folder) as folder:
         study = join(search, config, runs)
-        runs.open(study, search.plain)
+        runs.parent = study.user_attrs[RUN_ID]
+        runs.connect()
         store = FoldStore(read_cohorts(search.cohorts), folder)
         Worker(search, space, config, study, runs, store, on_trial).work()
 

@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="start from a version's encoding and weights: models:/name@alias, models:/name/version or a folder",
     )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="train in training.devices processes of a Ray cluster: host:port, auto, or (alone) one started here",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -38,6 +45,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pipelines.cohort import read_cohort
     from pipelines.config import load_config
     from pipelines.publish import Publication
+    from pipelines.ray_train import ray_launch
     from pipelines.report.champion import rivals_of
     from pipelines.settings import Settings
     from pipelines.train import train
@@ -48,7 +56,10 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     settings = Settings.from_environment()
     config, parent = _inherited(config, args.warm_start, settings)
     tags = {} if parent is None else {PARENT_TAG: parent.address, PARENT_DIGEST_TAG: parent.scorer.digest}
-    with Publication(config, settings, cohorts=args.cohorts, tags=tags) as publication:
+    with (
+        ray_launch(args.ray, config.training) as launch,
+        Publication(config, settings, cohorts=args.cohorts, tags=tags) as publication,
+    ):
         trained = train(
             cohorts,
             config,
@@ -59,6 +70,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
             on_epoch=publication.log_epoch,
             cache=settings.encoded,
             rivals=rivals_of(config, settings),
+            launch=launch,
             parent=parent,
         )
         version = publication.register(trained, tags=tags)

@@ -6,7 +6,11 @@ import argparse
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.tune import Found
+    from pipelines.tune_worker import Search
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--study", help="name of the study (default: the model's name)")
     parser.add_argument("--storage", help="its database (default: SEQUELA_DATABASE_URL if PostgreSQL, else a file)")
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine (default: 1)")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="run --workers trials at once on a Ray cluster: host:port, auto, or (alone) one started here",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, repeatable")
     parser.add_argument("--folder", type=Path, help="working folder (default: work/<name>-tune)")
     parser.add_argument("--force", action="store_true", help="write over --out")
@@ -32,20 +43,49 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("optuna must be installed for a search, got none; pip install 'sequela[tune]'")
     from pipelines.commands.out_file import check_out_file
-    from pipelines.config import load_config, read_plain
-    from pipelines.settings import Settings
     from pipelines.tune import check_counts, check_new, tune, write_config
-    from pipelines.tune_worker import Search
 
     check_counts(trials=args.trials, workers=args.workers, timeout_s=args.timeout)
+    check_new(args.out, force=args.force)
+    search = _search(args)
+    check_out_file(args.out)
+    if args.ray is None:
+        found = tune(search, progress=not args.quiet, say=say)
+    else:
+        from pipelines.ray_tune import tune_on_ray
+
+        found = tune_on_ray(search, args.ray, progress=not args.quiet, say=say)
+    write_config(found.text, args.out)
+    for line in _lines(found):
+        say(line)
+    say(f"wrote {args.out}; sequela train --config {args.out} trains it")
+    return {
+        "study": found.study,
+        "trials": found.tally.done + found.tally.failed,
+        "complete": found.tally.complete,
+        "pruned": found.tally.pruned,
+        "failed": found.tally.failed,
+        "best": {"value": found.value, "params": found.params},
+        "config": str(args.out),
+        "run_id": found.run_id,
+    }
+
+
+def _search(args: argparse.Namespace) -> Search:
+    """What the arguments ask for, in a folder that is there."""
+    from models.errors import UsageError
+    from pipelines.config import load_config, read_plain
+    from pipelines.settings import Settings
+    from pipelines.tune_worker import Search
+
+    if args.ray is not None and args.storage:
+        raise UsageError("--storage must be left out with --ray, got both; a search on Ray is in no database")
     overrides = [*args.set, *([] if args.trials is None else [f"tune.trials={args.trials}"])]
     config = load_config(args.config, overrides)
-    check_new(args.out, force=args.force)
-    check_out_file(args.out)
     folder = args.folder or Path("work") / f"{config.name}-tune"
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings.from_environment()
-    search = Search(
+    return Search(
         plain=read_plain(args.config, overrides),
         cohorts=args.cohorts,
         folder=folder,
@@ -56,21 +96,13 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         timeout_s=args.timeout,
         processes=args.workers,
     )
-    found = tune(search, progress=not args.quiet, say=say)
-    write_config(found.text, args.out)
+
+
+def _lines(found: Found) -> list[str]:
+    """The search's end for people."""
     tally = found.tally
-    say(f"{tally.complete} complete, {tally.pruned} pruned, {tally.failed} failed trials of study {found.study}")
-    say(f"best: trial {found.trial}, {config.tune.metric} {found.value:.4f}")
-    for key, value in found.params.items():
-        say(f"  {key} = {value}")
-    say(f"wrote {args.out}; sequela train --config {args.out} trains it")
-    return {
-        "study": found.study,
-        "trials": tally.done + tally.failed,
-        "complete": tally.complete,
-        "pruned": tally.pruned,
-        "failed": tally.failed,
-        "best": {"value": found.value, "params": found.params},
-        "config": str(args.out),
-        "run_id": found.run_id,
-    }
+    return [
+        f"{tally.complete} complete, {tally.pruned} pruned, {tally.failed} failed trials of study {found.study}",
+        f"best: trial {found.trial}, {found.metric} {found.value:.4f}",
+        *(f"  {key} = {value}" for key, value in found.params.items()),
+    ]
