@@ -180,7 +180,8 @@ def _led_back(gates: Tensor, weight: Tensor) -> Tensor:
     led = first @ to_first
     for gate, rows in rest:
         led.addmm_(gate, rows)
-    return led.view(*gates.shape[1:3], -1)
+    shaped: Tensor = led.view(*gates.shape[1:3], -1)
+    return shaped
 
 
 def _room(before: Tensor, time: int) -> Tensor:

@@ -15,7 +15,8 @@ class EpochSums:
 
     def __init__(self, values: Tensor | None = None) -> None:
         # Numbers, as a tensor a batch would cost more than the sums.
-        self._loss, self._amount, self._norm, self._steps = (0.0,) * 4 if values is None else values.tolist()
+        sums: list[float] = [0.0] * 4 if values is None else values.tolist()
+        self._loss, self._amount, self._norm, self._steps = sums
 
     @property
     def values(self) -> Tensor:
