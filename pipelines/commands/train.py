@@ -12,6 +12,7 @@ from models.disclaimer import DISCLAIMER_EN
 if TYPE_CHECKING:
     from pipelines.config import RunConfig
     from pipelines.settings import Settings
+    from pipelines.train import TrainedRun
     from pipelines.warm_start import Parent
 
 # Tags of a version that was made of another one.
@@ -74,17 +75,18 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
             parent=parent,
         )
         version = publication.register(trained, tags=tags)
+    model = f"models:/{config.name}/{version}"
     for line in metric_lines(trained.metrics, trained.baselines):
         say(line)
-    say(f"registered models:/{config.name}/{version} (run {publication.run_id}, alias challenger)")
+    say(f"registered {model} (run {publication.run_id}, alias challenger)")
     say(DISCLAIMER_EN)
-    return {
-        "run_id": publication.run_id,
-        "model": f"models:/{config.name}/{version}",
-        "metrics": trained.metrics["metrics"],
-        "baselines": {name: figures["metrics"] for name, figures in trained.baselines.items()},
-        "disclaimer": DISCLAIMER_EN,
-    }
+    return {"run_id": publication.run_id, "model": model, **_figures(trained), "disclaimer": DISCLAIMER_EN}
+
+
+def _figures(trained: TrainedRun) -> dict[str, Any]:
+    """The metrics of the model and of its baselines on the hold-out."""
+    baselines = {name: figures["metrics"] for name, figures in trained.baselines.items()}
+    return {"metrics": trained.metrics["metrics"], "baselines": baselines}
 
 
 def _inherited(config: RunConfig, model: str | None, settings: Settings) -> tuple[RunConfig, Parent | None]:
