@@ -176,10 +176,10 @@ def _to_entrance(gates: Tensor, inputs: Tensor) -> Tensor:
 
 def _led_back(gates: Tensor, weight: Tensor) -> Tensor:
     """(time, batch, width) gradient by the inputs, from that by the gates' sums (3, time, batch, hidden)."""
-    (first, to_first), *rest = zip(gates.flatten(1, 2), _by_gate(weight), strict=True)
-    led = first @ to_first
-    for gate, rows in rest:
-        led.addmm_(gate, rows)
+    flat, rows = gates.flatten(1, 2), _by_gate(weight)
+    led = flat[0] @ rows[0]
+    for gate in (1, 2):
+        led.addmm_(flat[gate], rows[gate])
     shaped: Tensor = led.view(*gates.shape[1:3], -1)
     return shaped
 

@@ -46,6 +46,8 @@ def test_overrides_reach_nested_keys_with_their_types(file):
         ("calibration.strength=-1", "calibration.strength must be at least 0"),
         ("calibration.include_validation=true", "must go with training.monitor 'last_epoch'"),
         ("split.train=0.9", "add up to 1"),
+        ("network.cell=gru_d", "must hold value, mask and delta"),
+        ("ensemble.cells=['gru_d']", "must hold value, mask and delta"),
     ],
 )
 def test_what_does_not_hold_is_refused_with_its_key(file, override, message):
