@@ -5,7 +5,7 @@
     python benchmarks/training.py                                          # generated stays of the same size
 
 An epoch reads 48 hourly steps of values and masks (and times, for GRU-D) in float32, 64 stays at a time, with 64
-hidden units. Ours is a whole epoch of `fit_network`: tapes, Lightning, clipping, figures and the validation of 64
+hidden units. Ours is a whole epoch of `fit_network`: tapes, Lightning, clipping, figures and the validation of 16
 stays included. Bare is a loop over `nn.GRU` with nothing but forward, backward and step. PyPOTS trains its GRU-D with
 its own loader. All run with the same number of threads, in turn, and ratios are medians of the turns: other work on
 the machine slows them alike. Prints one JSON object, and writes it to `--out`.
@@ -52,7 +52,7 @@ from pipelines.optimisers import build_optimizer
 from pipelines.tapes import TapeBatch, Tapes
 from pipelines.training_config import TrainingConfig
 
-STEPS, HIDDEN, BATCH, VALIDATION = 48, 64, 64, 64
+STEPS, HIDDEN, BATCH, VALIDATION = 48, 64, 64, 16
 BASIC = (Feature.VALUE, Feature.MASK)
 TRAINING = TrainingConfig(truncation_length=STEPS, rows=BATCH, max_epochs=1, accelerator="cpu")
 TASK = TaskSpec("death")
