@@ -21,6 +21,9 @@ from models.notes import NotesConfig
 from models.pooling import Pooling, RunningPool
 from models.state import State
 
+LEAST = {"hidden_size": 1, "layers": 1, "projection_size": 0, "head_layers": 0, "head_size": 1, "skip_pieces": 0}
+PROBABILITIES = ("dropout", "input_dropout", "recurrent_dropout", "output_dropout", "head_dropout")
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -41,6 +44,10 @@ class NetworkConfig:
         initialisation: of the recurrent weights.
         learn_initial_state: the state of a beginning stay is trained; else it is zero.
         projection_size: width of a linear layer with tanh before the cell; 0 = none, as gru_d needs.
+        head_layers: hidden layers (ReLU) between the pooled state and the outputs; the first also reads the step's own
+            inputs. 0 = the outputs are linear.
+        head_size: width of those layers.
+        head_dropout: probability behind each of them.
         skip: the head also reads the step's own inputs, past the cell: what is linear in running statistics
             is then learnt as such, and the cell learns what is not.
         skip_pieces: past the cell, the head also adds a curve of this many linear pieces for every feature; 0 = none.
@@ -59,17 +66,20 @@ class NetworkConfig:
     initialisation: Initialisation = Initialisation.ORTHOGONAL
     learn_initial_state: bool = False
     projection_size: int = 0
+    head_layers: int = 0
+    head_size: int = 256
+    head_dropout: float = 0.5
     skip: bool = False
     skip_pieces: int = 0
 
     def __post_init__(self) -> None:
         """Refuses sizes and probabilities that have no meaning."""
-        for name, least in (("hidden_size", 1), ("layers", 1), ("projection_size", 0), ("skip_pieces", 0)):
+        for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"network.{name} must be at least {least}, got {getattr(self, name)}; raise the number"
                 )
-        for name in ("dropout", "input_dropout", "recurrent_dropout", "output_dropout"):
+        for name in PROBABILITIES:
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(
                     f"network.{name} must be at least 0 and below 1, got {getattr(self, name)}; give a probability"
@@ -137,7 +147,8 @@ class RecurrentNetwork(nn.Module):
         )
         self.pool = RunningPool(config.pooling, self.stack.output_width)
         self.output_dropout = nn.Dropout(config.output_dropout)
-        self.head = nn.Linear(self.stack.output_width, outputs)
+        self.trunk = _trunk(config, self.stack.output_width + read)
+        self.head = nn.Linear(config.head_size if config.head_layers else self.stack.output_width, outputs)
         self.skip = nn.Linear(read, outputs, bias=False) if config.skip else None
         self.curves = (
             FeatureCurves(width, outputs, pieces=config.skip_pieces, dropout=config.input_dropout)
@@ -230,7 +241,10 @@ class RecurrentNetwork(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Logits (batch, time, outputs) from inputs and last hidden states, and what the pooling carries on."""
         pooled, carried = self.pool(hidden.to(self.head.weight.dtype), carried, chunk.valid)
-        logits = self.head(self.output_dropout(pooled))
+        pooled = self.output_dropout(pooled)
+        if self.trunk is not None:
+            pooled = self.trunk(torch.cat([pooled, read], dim=2))
+        logits = self.head(pooled)
         if self.skip is not None:
             logits = logits + self.skip(read)
         if self.curves is not None:
@@ -252,6 +266,14 @@ class RecurrentNetwork(nn.Module):
             return None
         shape = (self.config.layers, 1, self.config.hidden_size)
         return nn.ParameterDict({name: torch.zeros(shape) for name in self.config.cell.memory_names})
+
+
+def _trunk(config: NetworkConfig, width: int) -> nn.Sequential | None:
+    layers: list[nn.Module] = []
+    for _ in range(config.head_layers):
+        layers += [nn.Linear(width, config.head_size), nn.ReLU(), nn.Dropout(config.head_dropout)]
+        width = config.head_size
+    return nn.Sequential(*layers) if layers else None
 
 
 def _note_encoder(notes: NotesConfig | None, vocabulary_size: int) -> NoteEncoder | None:

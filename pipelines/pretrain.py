@@ -116,7 +116,8 @@ def pretrain(
         fit = fit_network(
             train=(features, targets),
             validation=(features.select(watched), targets.select(features.step_offsets, watched)),
-            network=network,
+            # Curves tell of a step's own values, which are what is to be predicted.
+            network=replace(network, skip_pieces=0),
             notes=notes,
             vocabulary_size=tokenizer.vocabulary_size if tokenizer is not None else 0,
             task=values_task(encoding, config),

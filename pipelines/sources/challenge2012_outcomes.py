@@ -16,11 +16,16 @@ REQUIRED = ("RecordID", "In-hospital_death")
 # Numbers beside the death: the source's name and ours. Below 0 means missing, or for survival: not known to have died.
 NUMBERS = {"SAPS-I": "saps_i", "SOFA": "sofa", "Length_of_stay": "length_of_stay_d", "Survival": "survival_d"}
 
+# Days within which a death is an outcome of its own; the last one is any death that is on record.
+DEATHS = {"death_90d": 90.0, "death_365d": 365.0, "death_recorded": np.inf}
+
 
 def read_outcomes(path: Path, record: Ints) -> tuple[Outcomes, int]:
     """Outcomes of the stays whose numbers are `record` (ascending), and the number of rows of other stays.
 
-    A stay without a row is left unlabelled. The time of death is the survival in days, where that is given.
+    A stay without a row is left unlabelled. The time of death is the survival in days, where that is given. Deaths
+    within 90 and 365 days and any recorded death are outcomes too (0 = none is on record); a network can learn them
+    beside the death in hospital (`training.auxiliary`), of which there are fewer.
 
     Raises:
         DataError: if the file is malformed; the message says which line and what is expected.
@@ -40,11 +45,22 @@ def read_outcomes(path: Path, record: Ints) -> tuple[Outcomes, int]:
     for source, name in {**NUMBERS, "In-hospital_death": "in_hospital_death"}.items():
         if source in table:
             values[name][at[known]] = np.where(table[source][known] >= 0, table[source][known], np.nan)
+    if "Survival" in table:
+        values |= _deaths(table["Survival"][known], at[known], len(record))
     untimed = np.full(len(record), np.nan)
     days = np.where(values["in_hospital_death"] == 1, values["survival_d"], np.nan)
     columns = {name: (value, untimed) for name, value in values.items()}
     columns["in_hospital_death"] = (values["in_hospital_death"], np.round(days * MINUTES_PER_DAY))
     return Outcomes.from_columns({n: c for n, c in columns.items() if not np.isnan(c[0]).all()}), int(np.sum(~known))
+
+
+def _deaths(survival_d: Floats, at: Ints, stays: int) -> dict[str, Floats]:
+    """Deaths on record within some days of every stay; NaN for a stay without a row."""
+    found = {}
+    for name, days in DEATHS.items():
+        found[name] = np.full(stays, np.nan)
+        found[name][at] = (survival_d >= 0) & (survival_d <= days)
+    return found
 
 
 def _table(path: Path) -> tuple[dict[str, Floats], Ints]:
