@@ -276,6 +276,9 @@ def test_outcomes_have_values_and_the_death_a_time(tmp_path):
     assert table.loc[("in_hospital_death", 0), "time_min"] == 3 * 1440
     assert table.loc["in_hospital_death", "time_min"].isna().tolist() == [False, True, True]
     assert table.loc["survival_d", "value"].to_dict() == {0: 3.0, 1: 700.0}
+    assert table.loc["death_90d", "value"].to_dict() == {0: 1.0, 1: 0.0, 2: 0.0}
+    assert table.loc["death_365d", "value"].to_dict() == {0: 1.0, 1: 0.0, 2: 0.0}
+    assert table.loc["death_recorded", "value"].to_dict() == {0: 1.0, 1: 1.0, 2: 0.0}
     assert table.loc["length_of_stay_d", "value"].to_dict() == {0: 8.0, 2: 5.0}
     assert table.loc["sofa", "value"].to_dict() == {0: 8.0, 2: 1.0}
     assert table.loc["saps_i", "value"].to_dict() == {0: 16.0, 2: 6.0}
