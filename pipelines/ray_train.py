@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 from models.errors import RefusedError
 from pipelines.checkpoints import RunFolder
 from pipelines.epochs import Epochs
-from pipelines.fit import Launch, run_trainer
+from pipelines.fit import Interrupted, Launch, run_trainer
 from pipelines.module import TapeModule
 from pipelines.ray_cluster import cluster, quiet_ray, silent_ray
 from pipelines.training_config import TrainingConfig
@@ -44,9 +44,11 @@ def run_on_ray(module: TapeModule, epochs: Epochs, training: TrainingConfig, fil
     """Runs the training in `training.devices` processes of the connected cluster.
 
     Raises:
+        Interrupted: if it was asked to stop and a process ended before it could.
         RefusedError: if a process fails.
     """
     with quiet_ray():
+        from ray.exceptions import RayError
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.base_trainer import TrainingFailedError
         from ray.train.torch import TorchTrainer
@@ -69,7 +71,11 @@ def run_on_ray(module: TapeModule, epochs: Epochs, training: TrainingConfig, fil
         try:
             with silent_ray():
                 trainer.fit()
-        except TrainingFailedError as error:
+        except (TrainingFailedError, RayError) as error:
+            if files.stop.exists():
+                raise Interrupted(
+                    "training must reach its last epoch, got a request to stop; run again with resume"
+                ) from None
             raise RefusedError(
                 f"training must end in every process of the cluster, got {type(error).__name__}; see Ray's logs of its "
                 "workers, and check that every machine sees the folder of the run"
