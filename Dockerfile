@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # Three small images from one file, each with what its process imports and nothing else:
 #   service    models + service             python -m service
-#   pipelines  models + pipelines           sequela train | retrain | schedule | ...
+#   pipelines  models + pipelines           sequela train | tune | retrain | schedule | ...
 #   mlflow     MLflow's server              mlflow server
 # The locked requirements come first and the source last, so that a change of code rebuilds one layer.
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
@@ -18,7 +18,8 @@ COPY requirements.lock pyproject.toml deploy/dependencies.py deploy/requirements
 # which runs on CPU and GPU alike and is several times larger.
 FROM builder AS service-builder
 ARG TORCH_INDEX_URL=""
-RUN python dependencies.py service > wanted.txt \
+# A served ensemble may hold boosted trees.
+RUN python dependencies.py service trees > wanted.txt \
  && pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -c requirements.lock -r wanted.txt
 COPY README.md LICENSE ./
 COPY models models
@@ -28,7 +29,7 @@ RUN pip install --no-deps . && rm /opt/sequela/bin/sequela
 
 FROM builder AS pipelines-builder
 ARG TORCH_INDEX_URL=""
-RUN python dependencies.py pipelines > wanted.txt \
+RUN python dependencies.py pipelines tune > wanted.txt \
  && pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -c requirements.lock -r wanted.txt
 COPY README.md LICENSE ./
 COPY models models
@@ -57,15 +58,17 @@ USER 10001:10001
 EXPOSE 5000
 CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000"]
 
-FROM runtime AS pipelines
+FROM runtime AS openmp
 # LightGBM links against the system's OpenMP.
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
+
+FROM openmp AS pipelines
 COPY --from=pipelines-builder /opt/sequela /opt/sequela
 COPY configs configs
 USER 10001:10001
 CMD ["sequela", "--help"]
 
-FROM runtime AS service
+FROM openmp AS service
 COPY --from=service-builder /opt/sequela /opt/sequela
 USER 10001:10001
 ENV SEQUELA_HOST=0.0.0.0 SEQUELA_PORT=8000 SEQUELA_CACHE=/var/lib/sequela/cache

@@ -214,6 +214,17 @@ def test_requirements_are_installed_before_the_source_is_copied() -> None:
         assert stage.index("-c requirements.lock") < stage.index(f"COPY {package} ")
 
 
+@pytest.mark.parametrize("target", ["service", "pipelines"])
+def test_an_image_can_score_with_boosted_trees(target: str) -> None:
+    builder = DOCKERFILE.split(f" AS {target}-builder\n")[1].split("\nFROM ")[0]
+    (extras,) = re.findall(r"dependencies\.py (.+) > wanted\.txt", builder)
+    script = [sys.executable, str(ROOT / "deploy" / "dependencies.py"), *extras.split()]
+    listed = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"^lightgbm\b", listed, flags=re.MULTILINE)
+    base = re.findall(rf"^FROM (\S+) AS {target}$", DOCKERFILE, flags=re.MULTILINE)[0]
+    assert "libgomp1" in DOCKERFILE.split(f" AS {base}\n")[1].split("\nFROM ")[0]
+
+
 def test_the_list_of_an_images_requirements_is_the_projects() -> None:
     script = [sys.executable, str(ROOT / "deploy" / "dependencies.py")]
     listed = subprocess.run([*script, "service"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
