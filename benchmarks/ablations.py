@@ -48,6 +48,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "max-pooling": ("network.pooling=max",),
     "attention": ("network.pooling=attention",),
     "no-skip": ("network.skip=false",),
+    "no-curves": ("network.skip_pieces=0",),
     "two-layers": ("network.layers=2",),
     "class-weighting": ("training.positive_weight=4.0",),
     "next-value-head": ("training.auxiliary.next_value_weight=0.1",),
