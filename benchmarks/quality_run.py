@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from pipelines.combined import NETWORKS_ALONE, SINGLE_NETWORK, MemberLogits, mem
 from pipelines.comparison import compared
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset, build_dataset
+from pipelines.held_folder import private_folder
 from pipelines.score_cohort import labelled_scores
 from pipelines.split import Part
 from pipelines.thresholds import choose_thresholds
@@ -83,8 +83,8 @@ class Run:
 
 def search_trees(run: Run) -> None:
     """Searches the trees' settings of a run, and keeps them."""
-    with tempfile.TemporaryDirectory(dir=run.folder, prefix="encoded-") as encoded:
-        found = search(_dataset(run, Path(encoded)), run.config, run.trials, title=run.division.name)
+    with private_folder(run.folder, "searching-") as encoded:
+        found = search(_dataset(run, encoded), run.config, run.trials, title=run.division.name)
     run.search_file.parent.mkdir(parents=True, exist_ok=True)
     beside = run.search_file.with_suffix(".part")
     beside.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
@@ -94,12 +94,12 @@ def search_trees(run: Run) -> None:
 def train_and_judge(run: Run) -> dict[str, Any]:
     """Trains, scores the judged stays with every model, and returns the row."""
     say = _sayer(run.title)
-    with tempfile.TemporaryDirectory(dir=run.folder, prefix="training-") as work:
+    with private_folder(run.folder, "training-") as work:
         began = time.perf_counter()
-        trained = train([run.division.learnt], run.config, folder=Path(work), progress=False, say=say)
+        trained = train([run.division.learnt], run.config, folder=work, progress=False, say=say)
         seconds = time.perf_counter() - began
         say(f"trained in {seconds:.0f} s; scoring the judged stays")
-        encoded = Path(work) / "judged"
+        encoded = work / "judged"
         encoded.mkdir()
         data = _dataset(run, encoded)
         contenders = _contenders(run, trained, data)
