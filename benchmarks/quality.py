@@ -26,9 +26,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from machine import machine
 from quality_run import Run, judge_folds, search_trees, train_and_judge
 from quality_table import line, markdown, summary
 
+from models.errors import SequelaError
 from models.record import to_plain
 from models.task import TargetKind
 from pipelines.config import RunConfig, load_config
@@ -197,14 +199,29 @@ def _search(runs: list[Run], args: argparse.Namespace) -> None:
         _say(f"{run.division.name}: trees searched, {run.trials} configurations")
 
 
-def _each(work: Callable[[Run], Any], runs: list[Run], jobs: int) -> Iterable[tuple[Run, Any]]:
-    """Results as they come."""
+def _each(work: Callable[[Run], Any], runs: list[Run], jobs: int) -> Iterator[tuple[Run, Any]]:
+    """Results as they come; what fails stops nothing else, so that no result beside it is lost, but the end."""
+    failed = []
+    for run, result in _started(work, runs, jobs):
+        try:
+            done = result()
+        except SequelaError as error:
+            failed.append(f"{run.title}: {error}")
+            _say(failed[-1])
+        else:
+            yield run, done
+    if failed:
+        raise SystemExit(f"{len(failed)} of {len(runs)} failed: " + "; ".join(failed))
+
+
+def _started(work: Callable[[Run], Any], runs: list[Run], jobs: int) -> Iterator[tuple[Run, Callable[[], Any]]]:
+    """Every run with what gives its result; each as soon as it is there."""
     if jobs == 1:
-        yield from ((run, work(run)) for run in runs)
+        yield from ((run, partial(work, run)) for run in runs)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running: dict[Future[Any], Run] = {pool.submit(work, run): run for run in runs}
-        yield from ((running[done], done.result()) for done in as_completed(running))
+        yield from ((running[done], done.result) for done in as_completed(running))
 
 
 def _time_whole(args: argparse.Namespace, cohorts: tuple[Path, ...], results: Results) -> None:
