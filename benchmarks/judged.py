@@ -21,6 +21,8 @@ from pipelines.scores import StepScores
 SHOWN = ("auroc", "auprc", "brier", "calibration_slope", "calibration_intercept", "event1", "event2", "utility")
 REDRAWS = 1000
 _COLUMNS = ("time_min", "logit", "risk", "label")
+# Each figure on all rows, and on every draw of the patients.
+_Drawn = dict[str, tuple[float, Floats]]
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,44 @@ def differences(
         task: what was predicted.
         resampling: how to draw.
     """
-    present = [(a, b) for a, b in pairs if a in contenders and b in contenders]
-    drawn = {name: _drawn(contenders[name], task, resampling) for name in {n for pair in present for n in pair}}
-    found = []
-    for a, b in present:
-        metrics = {}
-        for name, (value, values) in drawn[a].items():
-            other, others = drawn[b][name]
-            metrics[name] = interval(name, value - other, values - others, resampling.level)
-        found.append({"of": a, "less": b, "metrics": metrics})
-    return found
+    drawn = {name: _drawn(contender, task, resampling) for name, contender in contenders.items()}
+    return _gaps(drawn, pairs, resampling.level)
+
+
+def mean_of_folds(
+    folds: Sequence[Mapping[str, Contender]], pairs: Sequence[tuple[str, str]], task: TaskSpec, resampling: Resampling
+) -> dict[str, Any]:
+    """Every model's figures within each fold, averaged: the folds' calibrations are not held against each other.
+
+    Args:
+        folds: every fold's contenders by name.
+        pairs: as of `differences`.
+        task: what was predicted.
+        resampling: how to draw; each fold's patients are drawn on their own.
+
+    Returns:
+        `models` and `differences`.
+    """
+    by_fold = [
+        {
+            name: _drawn(contender, task, replace(resampling, seed=resampling.seed + k))
+            for name, contender in fold.items()
+        }
+        for k, fold in enumerate(folds)
+    ]
+    drawn: dict[str, _Drawn] = {}
+    for name, of_first in by_fold[0].items():
+        sides = {metric: [fold[name][metric] for fold in by_fold] for metric in of_first}
+        drawn[name] = {
+            m: (float(np.mean([v for v, _ in s])), np.mean([d for _, d in s], axis=0)) for m, s in sides.items()
+        }
+    models = {}
+    for name, found in drawn.items():
+        metrics = {
+            metric: interval(metric, value, values, resampling.level) for metric, (value, values) in found.items()
+        }
+        models[name] = {"stays": sum(len(fold[name].scores) for fold in folds), "metrics": metrics}
+    return {"models": models, "differences": _gaps(drawn, pairs, resampling.level)}
 
 
 def pooled(folds: Sequence[Contender]) -> Contender:
@@ -145,9 +175,23 @@ def _one_step(kept: Any, number: int) -> Contender:
     return Contender(scores, kept[f"{number}.threshold"])
 
 
-def _drawn(contender: Contender, task: TaskSpec, resampling: Resampling) -> dict[str, tuple[float, Floats]]:
+def _gaps(drawn: Mapping[str, _Drawn], pairs: Sequence[tuple[str, str]], level: float) -> list[dict[str, Any]]:
+    found = []
+    for a, b in pairs:
+        if a not in drawn or b not in drawn:
+            continue
+        metrics = {}
+        for name, (value, values) in drawn[a].items():
+            other, others = drawn[b][name]
+            metrics[name] = interval(name, value - other, values - others, level)
+        found.append({"of": a, "less": b, "metrics": metrics})
+    return found
+
+
+def _drawn(contender: Contender, task: TaskSpec, resampling: Resampling) -> _Drawn:
     """Each figure on all rows, and on every draw; draws are of all patients, so that every model shares them."""
-    scores, found = contender.scores, {}
+    scores = contender.scores
+    found: _Drawn = {}
     rows = judged_rows(scores, task, 0)
     label, risk, stay = scores.label[rows, 0], scores.risk[rows, 0], scores.stay_of_step[rows]
     ranked = (discrimination(label, risk), scores.patient_index[stay])

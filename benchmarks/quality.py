@@ -105,7 +105,8 @@ def main() -> None:
         results.add(row | {"fold_of": run.division.fold_of})
         _say(f"{run.title}: {row['seconds']:.0f} s  {line(row)}")
     for seed in args.seeds if args.both else ():
-        results.add(judge_folds([run for run in runs if run.config.seed == seed]))
+        for row in judge_folds([run for run in runs if run.config.seed == seed]):
+            results.add(row)
     if args.both:
         _time_whole(args, cohorts, results)
     print(markdown(results.summary))

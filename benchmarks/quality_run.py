@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from divisions import Division
-from judged import Contender, differences, figures, pooled, read_last_steps, write_last_steps
+from judged import Contender, differences, figures, mean_of_folds, pooled, read_last_steps, write_last_steps
 from tree_search import Found, search, searched_trees
 
 from models.artifact import load_artifact
@@ -110,12 +110,16 @@ def train_and_judge(run: Run) -> dict[str, Any]:
     return row | ({"search": to_plain(_found(run))} if run.trials else {})
 
 
-def judge_folds(runs: list[Run]) -> dict[str, Any]:
-    """The row of all folds of a division, from what `train_and_judge` kept of each."""
-    kept = [read_last_steps(run.scores_file) for run in runs]
-    contenders = {name: pooled([fold[name] for fold in kept]) for name in kept[0]}
-    identity = _digest([run.identity for run in runs])
-    return _row(runs[0], runs[0].division.fold_of, contenders) | {"identity": identity}
+def judge_folds(runs: list[Run]) -> list[dict[str, Any]]:
+    """The rows of all folds of a division, from what `train_and_judge` kept of each: pooled, and averaged."""
+    folds = [read_last_steps(run.scores_file) for run in runs]
+    config, what, names = runs[0].config, runs[0].division.fold_of, [run.identity for run in runs]
+    together = {name: pooled([fold[name] for fold in folds]) for name in folds[0]}
+    apart = mean_of_folds(folds, PAIRS, config.task, config.evaluation.resampling)
+    return [
+        _row(runs[0], f"{what}, pooled", together) | {"identity": _digest([*names, "pooled"])},
+        {"what": f"{what}, mean of the folds", "seed": config.seed, "identity": _digest([*names, "mean"])} | apart,
+    ]
 
 
 def _row(run: Run, what: str, contenders: dict[str, Contender]) -> dict[str, Any]:
