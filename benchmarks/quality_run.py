@@ -21,8 +21,9 @@ from pipelines.baselines import LINEAR, TREES, BaselineScores
 from pipelines.combined import NETWORKS_ALONE, SINGLE_NETWORK, MemberLogits, members_alone
 from pipelines.comparison import compared
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset
+from pipelines.dataset import build_dataset
 from pipelines.held_folder import private_folder
+from pipelines.part_data import Dataset
 from pipelines.score_cohort import labelled_scores
 from pipelines.split import Part
 from pipelines.thresholds import choose_thresholds
@@ -141,8 +142,8 @@ def _contenders(run: Run, trained: TrainedRun, data: Dataset) -> dict[str, Conte
     served = labelled_scores(scorer, whole, data.parts[Part.TEST].index)
     contenders = {SERVED: Contender.of(served, scorer.bundle.thresholds, task)}
     members = trained.members
-    beside: dict[str, BaselineScores] = members_alone(members, MemberLogits.of(members.ensemble, data), data, config)
-    beside |= compared(whole, data, config, trees=members.trees)
+    beside: dict[str, BaselineScores] = members_alone(members, MemberLogits.of(members, data), data, config)
+    beside |= compared(whole, data, config)
     if run.trials:
         beside[SEARCHED] = searched_trees(data, config, _found(run))
     for name, scores in beside.items():

@@ -15,15 +15,17 @@ from typing import Any
 import lightgbm
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from models.calibration import Calibration
+from models.encoded import Encoded
 from models.stay import Floats, Ints
 from models.task import LabelScope, TaskSpec
 from pipelines.baselines import BaselineScores, part_scores
 from pipelines.calibrate import fit_calibration, with_calibration
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, PartData
+from pipelines.part_data import Dataset, PartData
 from pipelines.split import Part, patient_fraction
 from pipelines.summaries import training_rows
 
@@ -105,13 +107,23 @@ def search(data: Dataset, config: RunConfig, trials: int, *, title: str) -> Foun
 def searched_trees(data: Dataset, config: RunConfig, found: Found) -> BaselineScores:
     """Fits the found settings on the training part; scores the calibration part and the hold-out, calibrated."""
     task = config.task
-    train, calibration, test = (data.parts[p] for p in (Part.TRAIN, Part.CALIBRATION, Part.TEST))
-    rows = training_rows(train, task, target=0, limit=config.baselines.max_rows, seed=config.seed)
-    table = lightgbm.Dataset(rows.features, rows.target)
-    booster = lightgbm.train(_settings(found.settings, config), table, num_boost_round=found.rounds)
-    raw = part_scores(calibration, _logits(booster, calibration), Calibration.identity(task.kind, 1))
+    train, calibration, test = data.parts[Part.TRAIN], data.calibration, data.parts[Part.TEST]
+
+    def fit(stays: NDArray[np.bool_] | None = None) -> lightgbm.Booster:
+        limit = config.baselines.max_rows
+        rows = training_rows(train, task, target=0, limit=limit, seed=config.seed, stays=stays)
+        table = lightgbm.Dataset(rows.features, rows.target)
+        return lightgbm.train(_settings(found.settings, config), table, num_boost_round=found.rounds)
+
+    booster = fit()
+    logits = _logits(booster, calibration.encoded)
+    for fold in range(config.ensemble.folds):
+        left = data.stays_left_out(fold)
+        steps = np.repeat(left, calibration.encoded.lengths)
+        logits[steps] = _logits(fit(~left), calibration.encoded.select(np.flatnonzero(left)))
+    raw = part_scores(calibration, logits, Calibration.identity(task.kind, 1))
     fitted = fit_calibration(raw, task, config.calibration, key=config.split.key)
-    return BaselineScores(with_calibration(raw, fitted), part_scores(test, _logits(booster, test), fitted))
+    return BaselineScores(with_calibration(raw, fitted), part_scores(test, _logits(booster, test.encoded), fitted))
 
 
 def _suggested(trial: optuna.trial.BaseTrial) -> tuple[dict[str, float], int]:
@@ -143,9 +155,10 @@ def _settings(found: dict[str, float], config: RunConfig) -> dict[str, Any]:
 
 def _folds(data: Dataset, config: RunConfig) -> tuple[list[_Fold], int]:
     """The patients who are not judged in folds, each with the others as its training side; and the number of rows."""
-    wanted = [Part.TRAIN, Part.CALIBRATION]
-    if not config.calibration.include_validation:
-        wanted.append(Part.VALIDATION)  # else the calibration part holds it
+    wanted = [Part.TRAIN]
+    if not config.ensemble.folds:
+        # The calibration part may hold the validation part.
+        wanted += [Part.CALIBRATION] + [Part.VALIDATION] * (not config.calibration.include_validation)
     parts = [data.parts[part] for part in wanted]
     picked = [_labelled(part, config.task) for part in parts]
     share = min(1.0, config.baselines.max_rows / sum(len(rows) for rows in picked))
@@ -179,8 +192,8 @@ def _judge(fold: _Fold, settings: dict[str, float], rounds: int, config: RunConf
     return float(roc_auc_score(fold.label, risk)), float(average_precision_score(fold.label, risk))
 
 
-def _logits(booster: lightgbm.Booster, part: PartData) -> Floats:
+def _logits(booster: lightgbm.Booster, encoded: Encoded) -> Floats:
     """(steps, 1) of every time step, block by block as features may lie on disk."""
-    features = part.encoded.features
+    features = encoded.features
     blocks = [features[start : start + _BLOCK] for start in range(0, len(features), _BLOCK)]
     return np.concatenate([np.asarray(booster.predict(b, raw_score=True)) for b in blocks])[:, None].astype(np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from models.errors import DataError
 from models.layout import Layout
 from models.stay import Ints, gather_ragged
+
+# Rows that are copied from one file to another at once.
+_ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,8 @@ class Encoded:
         """(n,) number of time steps of every stay."""
         return np.diff(self.step_offsets)
 
-    def select(self, stays: Sequence[int] | Ints) -> Encoded:
-        """The stays at these indices, in this order; copies their steps."""
+    def select(self, stays: Sequence[int] | Ints, *, out: Path | None = None) -> Encoded:
+        """The stays at these indices, in this order; copies their steps, into the file `out` or into memory."""
         index = np.asarray(stays, dtype=np.int64)
         rows, offsets = gather_ragged(self.step_offsets, index)
         note_bounds = np.searchsorted(self.note_step, self.step_offsets)
@@ -73,7 +77,7 @@ class Encoded:
         new_row = np.full(len(self.features), -1, dtype=np.int64)
         new_row[rows] = np.arange(len(rows))
         return Encoded(
-            features=self.features[rows],
+            features=self.features[rows] if out is None else _copied(self.features, rows, out),
             step_offsets=offsets,
             time_min=self.time_min[rows],
             note_step=new_row[self.note_step[notes]],
@@ -81,3 +85,13 @@ class Encoded:
             tokens=self.tokens[token_rows],
             layout=self.layout,
         )
+
+
+def _copied(features: NDArray[Any], rows: Ints, out: Path) -> NDArray[Any]:
+    """These rows in a file of their own, mapped."""
+    shape = (len(rows), features.shape[1])
+    copy = np.lib.format.open_memmap(out, mode="w+", dtype=features.dtype, shape=shape)
+    for begin in range(0, len(rows), _ROWS_AT_ONCE):
+        copy[begin : begin + _ROWS_AT_ONCE] = features[rows[begin : begin + _ROWS_AT_ONCE]]
+    copy.flush()
+    return copy

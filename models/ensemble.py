@@ -43,12 +43,14 @@ class MemberSpec:
         weight: share of its logit in the ensemble's.
         seed: of its training.
         network: shape of the network; None for trees.
+        fold: which fold of the training patients it never saw; None: it saw them all.
     """
 
     kind: MemberKind
     weight: float = 1.0
     seed: int = 0
     network: NetworkConfig | None = None
+    fold: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses a weight without meaning, and a network without a shape."""
@@ -74,13 +76,12 @@ def check_members(members: Sequence[MemberSpec]) -> None:
     """Refuses members that make no ensemble.
 
     Raises:
-        ArtifactError: if no network is among them, trees are more than once, or weights do not add up to 1.
+        ArtifactError: if no network is among them, or weights do not add up to 1.
     """
     kinds = [member.kind for member in members]
-    if MemberKind.NETWORK not in kinds or kinds.count(MemberKind.TREES) > 1:
+    if MemberKind.NETWORK not in kinds:
         raise ArtifactError(
-            f"members must hold one network at least and trees at most once, got {', '.join(kinds) or 'none'}; "
-            "save the model again"
+            f"members must hold one network at least, got {', '.join(kinds) or 'none'}; save the model again"
         )
     total = math.fsum(member.weight for member in members)
     if abs(total - 1) > 1e-9:
@@ -94,7 +95,7 @@ class Ensemble(nn.Module):
     Members compute in their own precision; what they say is combined in float64.
 
     Args:
-        members: networks, and at most one of boosted trees.
+        members: networks, and perhaps boosted trees.
         weights: of the members, adding up to 1; equal where left out.
 
     Raises:

@@ -58,6 +58,10 @@ class AuxiliaryTargets:
     groups: tuple[AuxiliaryGroup, ...]
     targets: StepTargets
 
+    def select(self, step_offsets: Ints, stays: Ints) -> AuxiliaryTargets:
+        """The targets of the stays at these indices, in this order."""
+        return AuxiliaryTargets(self.groups, self.targets.select(step_offsets, stays))
+
     def on_units(self, first: Ints, count: Ints) -> AuxiliaryUnits:
         """The targets of tapes whose units, consecutive, begin at `first` and hold `count` time steps each.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.calibration import Calibration
 from models.errors import ConfigError, DataError
-from models.stay import Floats
+from models.stay import Floats, Ints
 from models.task import TargetKind, TaskSpec
 from pipelines.scores import MINUTES_PER_HOUR, StepScores
 from pipelines.summaries import LabelledPart, Summaries, training_rows
@@ -81,9 +81,12 @@ def fit_baselines(
     seed: int = 0,
     mean: float = 0.0,
     scale: float = 1.0,
-    trees: Predictor | None = None,
+    folds: Ints | None = None,
 ) -> dict[str, BaselineScores]:
     """Fits both baselines on the training part and scores every time step of the other two.
+
+    With folds the training part is what logits become risks on: each fold's are those of a fit without it, and the
+    hold-out's are those of a fit on all.
 
     Args:
         train: what is learnt from.
@@ -94,16 +97,16 @@ def fit_baselines(
         seed: of the row sample and the trees.
         mean: of a regression target over the training part.
         scale: its standard deviation.
-        trees: gives every output's logits, where trees were fitted on the same rows already; None fits them.
+        folds: (n,) of the training stays, where the part to calibrate on is the training part.
 
     Raises:
         DataError: if the training part does not hold every class.
     """
     found = {}
     for name, fit in ((LINEAR, _fit_linear), (TREES, _fit_trees)):
-        given = trees if name == TREES else None
-        predictors = [given] if given is not None else _fit_targets(fit, train, task, config, seed)
-        logits = [_logits(predictors, part) for part in (calibration, test)]
+        predictors = _fit_targets(fit, train, task, config, seed)
+        own = _logits(predictors, calibration) if folds is None else _crossed(fit, train, task, config, seed, folds)
+        logits = [own, _logits(predictors, test)]
         fitted = Calibration.fit(
             logits[0],
             calibration.label,
@@ -119,10 +122,28 @@ def fit_baselines(
     return found
 
 
-def _fit_targets(fit: _Fit, train: LabelledPart, task: TaskSpec, config: BaselinesConfig, seed: int) -> list[Predictor]:
+def _crossed(fit: _Fit, train: LabelledPart, task: TaskSpec, config: BaselinesConfig, seed: int, folds: Ints) -> Floats:
+    """(steps, outputs) logits of every training stay, by a fit that never saw its fold."""
+    logits = np.zeros((len(train.label), task.outputs))
+    for fold in np.unique(folds):
+        predictors = _fit_targets(fit, train, task, config, seed, stays=folds != fold)
+        rows = np.flatnonzero(np.repeat(folds == fold, train.encoded.lengths))
+        logits[rows] = _logits(predictors, train, rows)
+    return logits
+
+
+def _fit_targets(
+    fit: _Fit,
+    train: LabelledPart,
+    task: TaskSpec,
+    config: BaselinesConfig,
+    seed: int,
+    *,
+    stays: NDArray[np.bool_] | None = None,
+) -> list[Predictor]:
     predictors = []
     for k in range(task.targets):
-        rows = training_rows(train, task, target=k, limit=config.max_rows, seed=seed)
+        rows = training_rows(train, task, target=k, limit=config.max_rows, seed=seed, stays=stays)
         check_classes(rows, task, remedy="set baselines.enabled = false")
         predictors.append(fit(rows, task, config, seed))
     return predictors
@@ -191,9 +212,10 @@ def _columns(value: NDArray[Any]) -> Floats:
     return logit[:, None] if logit.ndim == 1 else logit
 
 
-def _logits(predictors: list[Predictor], part: LabelledPart) -> Floats:
+def _logits(predictors: list[Predictor], part: LabelledPart, rows: Ints | None = None) -> Floats:
     features = part.encoded.features
-    blocks = [features[start : start + _BLOCK] for start in range(0, len(features), _BLOCK)]
+    chosen = np.arange(len(features)) if rows is None else rows
+    blocks = (features[chosen[start : start + _BLOCK]] for start in range(0, len(chosen), _BLOCK))
     return np.concatenate([np.concatenate([p(block) for p in predictors], axis=1) for block in blocks])
 
 

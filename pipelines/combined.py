@@ -1,20 +1,23 @@
-"""Members' logits of the calibration part and the hold-out in, calibrated scores of all and of some of them out."""
+"""Members' logits of stays to calibrate on and of the hold-out in, calibrated scores of all and of some members out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from models.calibration import Calibration
-from models.ensemble import Ensemble, MemberKind, combine
+from models.ensemble import Ensemble, MemberKind, MemberSpec, combine
 from models.forward import score_members
 from models.stay import Floats
 from models.uncertainty import Uncertainty
 from pipelines.baselines import BaselineScores, part_scores
 from pipelines.calibrate import fit_calibration, fit_uncertainty, with_calibration
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset
 from pipelines.members import Members
+from pipelines.part_data import Dataset
+from pipelines.scores import StepScores
 from pipelines.split import Part
 
 NETWORKS_ALONE, SINGLE_NETWORK = "networks_alone", "single_network"
@@ -25,7 +28,7 @@ class MemberLogits:
     """What every member says of every time step.
 
     Args:
-        calibration: (steps, members, outputs) of the calibration part.
+        calibration: (steps, members, outputs) of the stays to calibrate on; NaN where the member learnt from the stay.
         test: (steps, members, outputs) of the hold-out.
     """
 
@@ -33,9 +36,55 @@ class MemberLogits:
     test: Floats
 
     @classmethod
-    def of(cls, ensemble: Ensemble, data: Dataset) -> MemberLogits:
-        """Scores both parts."""
-        return cls(*(score_members(ensemble, data.parts[p].encoded) for p in (Part.CALIBRATION, Part.TEST)))
+    def of(cls, members: Members, data: Dataset) -> MemberLogits:
+        """Scores both."""
+        test = score_members(members.ensemble, data.parts[Part.TEST].encoded)
+        return cls(calibration_logits(members.ensemble, members.specs, data), test)
+
+
+def calibration_logits(ensemble: Ensemble, specs: Sequence[MemberSpec], data: Dataset) -> Floats:
+    """(steps, members, outputs) of the stays to calibrate on; NaN where the member learnt from the stay."""
+    part = data.calibration.encoded
+    if data.folds is None:
+        return score_members(ensemble, part)
+    logits = np.full((len(part.time_min), len(ensemble), ensemble.outputs), np.nan)
+    every = list(ensemble)
+    for fold in np.unique(data.folds).tolist():
+        left = data.stays_left_out(fold)
+        chosen = np.array([number for number, spec in enumerate(specs) if spec.fold == fold])
+        scored = score_members(Ensemble([every[k] for k in chosen]), part.select(np.flatnonzero(left)))
+        rows = np.flatnonzero(np.repeat(left, part.lengths))
+        logits[np.ix_(rows, chosen)] = scored
+    return logits
+
+
+def combine_known(logits: Floats, weights: Sequence[float]) -> Floats:
+    """`combine` over the members whose logit is known at a step, (steps, outputs).
+
+    Example:
+        >>> combine_known(np.array([[[1.0], [np.nan], [3.0]]]), (0.2, 0.6, 0.2)).tolist()
+        [[2.0]]
+    """
+    if not np.isnan(logits).any():
+        return combine(logits, weights)
+    known = ~np.isnan(logits)
+    weight = known * np.asarray(weights)[:, None]
+    return np.asarray(np.sum(np.where(known, logits, 0.0) * weight, axis=1) / weight.sum(axis=1))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What turns a combined logit into a risk.
+
+    Args:
+        calibration: fitted on stays that the members never saw.
+        uncertainty: fitted on patients among them who are kept apart; None where nobody is.
+        scores: of these stays, calibrated.
+    """
+
+    calibration: Calibration
+    uncertainty: Uncertainty | None
+    scores: StepScores
 
 
 @dataclass(frozen=True)
@@ -43,29 +92,43 @@ class Calibrated:
     """Weighted members with a calibration of their own.
 
     Args:
-        calibration: fitted on the combined logit of the calibration part.
-        uncertainty: fitted on patients of that part who are kept apart; None where nobody is.
-        scores: of both parts, calibrated.
+        fitted: the calibration.
+        scores: of the stays that it was fitted on and of the hold-out, calibrated.
     """
 
-    calibration: Calibration
-    uncertainty: Uncertainty | None
+    fitted: Fitted
     scores: BaselineScores
 
 
-def calibrated(logits: MemberLogits, weights: Sequence[float], data: Dataset, config: RunConfig) -> Calibrated:
-    """Combines members with these weights (0: left out) and calibrates what comes of it."""
-    combined = combine(logits.calibration, weights)
-    part = data.saw("calibration", data.parts[Part.CALIBRATION])
+def fit_combined(logits: Floats, weights: Sequence[float], data: Dataset, config: RunConfig) -> Fitted:
+    """Combines the members' logits of `Dataset.calibration` with these weights, and fits what makes risks of them."""
+    part = data.saw("calibration", data.calibration)
     task, settings, key = config.task, config.calibration, config.split.key
-    raw = part_scores(part, combined, Calibration.identity(task.kind, task.outputs))
+    raw = part_scores(part, combine_known(logits, weights), Calibration.identity(task.kind, task.outputs))
     calibration = fit_calibration(raw, task, settings, key=key, mean=data.scale[0], scale=data.scale[1])
     scores = with_calibration(raw, calibration)
     uncertainty = fit_uncertainty(scores, task, settings, key=key)
     if uncertainty is not None:
         data.saw("uncertainty", part)
-    test = part_scores(data.parts[Part.TEST], combine(logits.test, weights), calibration)
-    return Calibrated(calibration, uncertainty, BaselineScores(scores, test))
+    return Fitted(calibration, uncertainty, scores)
+
+
+def calibrated(
+    logits: MemberLogits, weights: Sequence[float], data: Dataset, config: RunConfig, *, like: Sequence[float] = ()
+) -> Calibrated:
+    """Combines members with these weights (0: left out) and calibrates what comes of it.
+
+    Args:
+        logits: of the members.
+        weights: of the members.
+        data: the parts.
+        config: of the run.
+        like: weights on the stays to calibrate on, where they are other ones: every stay needs a member that never
+            saw it.
+    """
+    fitted = fit_combined(logits.calibration, like or weights, data, config)
+    test = part_scores(data.parts[Part.TEST], combine(logits.test, weights), fitted.calibration)
+    return Calibrated(fitted, BaselineScores(fitted.scores, test))
 
 
 def members_alone(
@@ -74,7 +137,11 @@ def members_alone(
     """What the ensemble gains: the networks without the trees, and the first of several networks, each calibrated."""
     networks = [spec.weight if spec.kind is MemberKind.NETWORK else 0.0 for spec in members.specs]
     first = [1.0, *(0.0 for _ in members.specs[1:])]
-    chosen = {NETWORKS_ALONE: networks} if members.trees is not None else {}
+    # The networks that are as the first one, but for the fold that they leave out.
+    rounds = [float(number < max(config.ensemble.folds, 1)) for number in range(len(members.specs))]
+    found = {}
+    if members.trees:
+        found[NETWORKS_ALONE] = calibrated(logits, networks, data, config).scores
     if len(members.fits) > 1:
-        chosen[SINGLE_NETWORK] = first
-    return {name: calibrated(logits, weights, data, config).scores for name, weights in chosen.items()}
+        found[SINGLE_NETWORK] = calibrated(logits, first, data, config, like=rounds).scores
+    return found

@@ -63,8 +63,17 @@ class RunConfig:
         if not self.name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"name must be letters, digits, - and _, got {self.name!r}; rename the model")
         check_method(self.calibration.method, self.task.kind)
-        if Cell.GRU_D in (self.ensemble.cells or (self.network.cell,)):
+        networks = [self.ensemble.network(self.network, k) for k in range(self.ensemble.members)]
+        if any(network.cell is Cell.GRU_D for network in networks):
             Layout.required(Layout.of(1, self.encoding.features))
+        for k in range(self.ensemble.members):
+            self.ensemble.training(self.training, k)  # refuses what a variant must not say
+        if self.ensemble.folds and (self.calibration.include_validation or self.training.monitor is not Monitor.LAST):
+            raise ConfigError(
+                "ensemble.folds must go with training.monitor 'last_epoch' and without calibration.include_validation, "
+                f"got '{self.training.monitor}' and {str(self.calibration.include_validation).lower()}; a fold that "
+                "chose the epoch is not fit to calibrate on, and every patient before the hold-out calibrates"
+            )
         if self.calibration.include_validation and self.training.monitor is not Monitor.LAST:
             raise ConfigError(
                 f"calibration.include_validation must go with training.monitor 'last_epoch', got "

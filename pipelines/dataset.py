@@ -1,57 +1,33 @@
-"""From a cohort and a configuration to encoded parts with targets: all that training reads."""
+"""From a cohort and a configuration to encoded parts with targets."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from models.encoded import Encoded
 from models.encoding import Encoding
+from models.errors import DataError
 from models.notes import NoteTokenizer
-from models.stay import Floats, Ints, Stays
+from models.stay import Ints, Stays
 from pipelines.auxiliary import AuxiliaryTargets, auxiliary_targets
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
 from pipelines.encoded_cache import EncodedCache, entry_key
 from pipelines.labels import (
     StayOutcomes,
-    StepTargets,
     make_targets,
     outcomes_of,
     step_labels,
     target_scale,
     task_outcomes,
 )
-from pipelines.split import Part, split_patients
+from pipelines.part_data import Dataset, PartData, patients_digest
+from pipelines.split import Part, patient_folds, split_patients
 from pipelines.warm_start import Parent
-
-
-@dataclass(frozen=True)
-class PartData:
-    """One part of the split.
-
-    Args:
-        index: positions of the stays in the cohort.
-        stays: their columns.
-        patient_id: patient of every stay.
-        encoded: their time steps.
-        outcomes: the outcome of every stay.
-        label: (steps, targets) in the outcome's own units; NaN = not supervised.
-        targets: what training reads; standardised for regression.
-    """
-
-    index: Ints
-    stays: Stays
-    patient_id: tuple[str, ...]
-    encoded: Encoded
-    outcomes: StayOutcomes
-    label: Floats
-    targets: StepTargets
 
 
 @dataclass(frozen=True)
@@ -67,53 +43,6 @@ class FittedFeatures:
     encoding: Encoding
     tokenizer: NoteTokenizer | None
     patients: str
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Every part, with what was fitted on the training part.
-
-    Args:
-        parts: train, validation, calibration and test.
-        encoding: fitted on the training part.
-        tokenizer: trained on the training part's notes; None without notes.
-        scale: mean and standard deviation of a regression target; (0, 1) otherwise.
-        fitted_on: digest of the patients that each fitted thing saw, by its name; `saw` adds to it.
-        key: of the digests.
-        auxiliary: what the heads beside the task's own are taught on the training part; None where there are none.
-        parent: the version whose encoding and tokenizer these are; None where they were fitted here.
-    """
-
-    parts: dict[Part, PartData]
-    encoding: Encoding
-    tokenizer: NoteTokenizer | None
-    scale: tuple[float, float]
-    fitted_on: dict[str, str] = field(default_factory=dict)
-    key: str = ""
-    auxiliary: AuxiliaryTargets | None = None
-    parent: Parent | None = None
-
-    def saw(self, thing: str, part: PartData) -> PartData:
-        """Records that `thing` is fitted on these stays, and gives them back; the leak guards check the record.
-
-        Example:
-            part = data.saw("calibration", data.parts[Part.CALIBRATION])
-        """
-        self.fitted_on[thing] = patients_digest(part.patient_id, self.key)
-        return part
-
-
-def patients_digest(patient_id: Collection[str], key: str) -> str:
-    """Names a set of patients without telling who they are: HMAC-SHA-256 over their sorted identifiers.
-
-    Args:
-        patient_id: patients; one who stands there twice counts once.
-        key: of the split, so that the digest can be compared within it alone.
-    """
-    digest = hmac.new(key.encode(), digestmod=hashlib.sha256)
-    for patient in sorted(set(patient_id)):
-        digest.update(f"{len(patient.encode())}:{patient}".encode())
-    return "hmac-sha256:" + digest.hexdigest()
 
 
 def build_dataset(
@@ -167,7 +96,8 @@ def build_dataset(
         steps = int(encoded[part].step_offsets[-1])
         say(f"  {part:<12} {len(index):>7,} stays {steps:>10,} time steps, width {fitted.encoding.width}")
     taught = taught_beside(cohort, config, parts[Part.TRAIN], fitted.encoding, folder)
-    return replace(_dataset(parts, fitted, scale, config.split.key), auxiliary=taught, parent=parent)
+    folds = training_folds(parts[Part.TRAIN].patient_id, config)
+    return replace(_dataset(parts, fitted, scale, config.split.key), auxiliary=taught, parent=parent, folds=folds)
 
 
 def taught_beside(
@@ -191,13 +121,41 @@ def _dataset(parts: dict[Part, PartData], fitted: FittedFeatures, scale: tuple[f
     return data
 
 
+def fold_key(config: RunConfig) -> str:
+    """Key of the members' folds: which one a patient is in does not follow from the part of the split."""
+    return f"{config.split.key}/fold"
+
+
+def training_folds(patient_id: Sequence[str], config: RunConfig) -> Ints | None:
+    """(n,) the fold of every training stay; None where no members leave any out.
+
+    Raises:
+        DataError: if a fold has no patient.
+    """
+    number = config.ensemble.folds
+    if not number:
+        return None
+    folds = patient_folds(patient_id, fold_key(config), number)
+    if len(np.unique(folds)) < number:
+        raise DataError(
+            f"cohort must hold enough patients for {number} folds, got {len(set(patient_id))} to train on and none for "
+            "one; bring more patients or lower ensemble.folds"
+        )
+    return folds
+
+
 def part_indices(cohort: Cohort, config: RunConfig) -> dict[Part, Ints]:
     """Positions of the stays of every part; calibration holds validation too where the configuration says so.
+
+    With folds everyone before the hold-out is the training part.
 
     Raises:
         DataError: if a part has no patient.
     """
     indices = split_patients(cohort.patient_id, config.split)
+    if config.ensemble.folds:
+        learnt = np.sort(np.concatenate([index for part, index in indices.items() if part is not Part.TEST]))
+        return {Part.TRAIN: learnt, Part.TEST: indices[Part.TEST]}
     if config.calibration.include_validation:
         indices[Part.CALIBRATION] = np.concatenate([indices[Part.VALIDATION], indices[Part.CALIBRATION]])
     return indices

@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from models.cells import Cell
 from models.ensemble import MemberKind, MemberSpec
 from models.errors import ConfigError
 from models.network import NetworkConfig
+from models.record import from_plain, to_plain
+from pipelines.training_config import TrainingConfig
+
+# Keys of [training] in which members may differ: those of the loop. What is learnt is one for all members.
+VARIED = (
+    "truncation_length",
+    "rows",
+    "max_epochs",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "average_decay",
+    "curve_rate",
+    "curve_decay",
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kind of network among an ensemble's members.
+
+    Args:
+        network: keys of [network] in which it differs.
+        training: keys of [training] in which it differs.
+    """
+
+    network: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses keys that members cannot differ in."""
+        other = sorted(set(self.training) - set(VARIED))
+        if other:
+            raise ConfigError(
+                f"ensemble.variants.training must hold only the keys {', '.join(VARIED)}, got {', '.join(other)}; "
+                "set them for all members in [training]"
+            )
 
 
 @dataclass(frozen=True)
@@ -16,13 +53,19 @@ class EnsembleConfig:
 
     Args:
         members: recurrent networks; the first is trained from the run's seed, each other from the next.
-        cells: the cells that the networks take in turn; empty: all take network.cell.
-        trees: boosted trees over the features of a step are one more member, with the settings of `[baselines]`.
+        folds: 0: members learn from the split's training part, and are calibrated on its calibration part. More: they
+            learn from everyone before the hold-out but for one of so many folds of the patients, the next member
+            without the next fold, and are calibrated on what they say of the patients whom they never saw.
+        variants: kinds of networks; so many members in a row as there are folds are of one kind. Empty: all are
+            as [network] and [training] say.
+        trees: boosted trees over the features of a step are members too, one a fold, with the settings of
+            `[baselines]`.
         trees_weight: share of the trees in the model's logit; the networks share the rest evenly.
     """
 
     members: int = 1
-    cells: tuple[Cell, ...] = ()
+    folds: int = 0
+    variants: tuple[Variant, ...] = ()
     trees: bool = False
     trees_weight: float = 0.5
 
@@ -30,10 +73,15 @@ class EnsembleConfig:
         """Refuses what makes no ensemble."""
         if self.members < 1:
             raise ConfigError(f"ensemble.members must be at least 1, got {self.members}; raise the number")
-        if len(self.cells) > self.members:
+        if self.folds < 0 or self.folds == 1 or (self.folds and self.members % self.folds):
             raise ConfigError(
-                f"ensemble.cells must be at most {self.members}, one a member, got {len(self.cells)}; "
-                "raise ensemble.members or drop cells"
+                f"ensemble.folds must be 0 or a number from 2 that divides ensemble.members, got {self.folds} of "
+                f"{self.members}; every fold needs as many members that never saw it"
+            )
+        if len(self.variants) * max(self.folds, 1) > self.members:
+            raise ConfigError(
+                f"ensemble.variants must be at most {self.members // max(self.folds, 1)}, one for each round of folds, "
+                f"got {len(self.variants)}; raise ensemble.members or drop variants"
             )
         if not 0 < self.trees_weight < 1:
             raise ConfigError(
@@ -49,9 +97,34 @@ class EnsembleConfig:
             [0.25, 0.25, 0.5]
         """
         share = (1.0 - self.trees_weight if self.trees else 1.0) / self.members
-        cells = self.cells or (network.cell,)
         networks = tuple(
-            MemberSpec(MemberKind.NETWORK, share, seed + k, replace(network, cell=cells[k % len(cells)]))
+            MemberSpec(MemberKind.NETWORK, share, seed + k, self.network(network, k), self._fold(k))
             for k in range(self.members)
         )
-        return (*networks, MemberSpec(MemberKind.TREES, self.trees_weight, seed)) if self.trees else networks
+        forests = max(self.folds, 1) if self.trees else 0
+        trees = (
+            MemberSpec(MemberKind.TREES, self.trees_weight / forests, seed, fold=self._fold(k)) for k in range(forests)
+        )
+        return (*networks, *trees)
+
+    def network(self, network: NetworkConfig, number: int) -> NetworkConfig:
+        """The shape of a member, with what its variant changes in `network`."""
+        changes = self._variant(number).network
+        return from_plain(NetworkConfig, to_plain(network) | changes, where="network") if changes else network
+
+    def training(self, training: TrainingConfig, number: int) -> TrainingConfig:
+        """The settings of a member's loop, with what its variant changes in `training`."""
+        changes = self._variant(number).training
+        if not changes:
+            return training
+        table = {name: value for name, value in to_plain(training).items() if name != "auxiliary"}
+        changed = from_plain(TrainingConfig, table | changes, where="training")
+        return replace(changed, auxiliary=training.auxiliary)
+
+    def _variant(self, number: int) -> Variant:
+        if not self.variants:
+            return Variant()
+        return self.variants[number // max(self.folds, 1) % len(self.variants)]
+
+    def _fold(self, number: int) -> int | None:
+        return number % self.folds if self.folds else None

@@ -10,8 +10,8 @@ import numpy as np
 
 from models.forward import hidden_states
 from models.task import TaskSpec
-from pipelines.dataset import PartData
 from pipelines.fit import FitResult
+from pipelines.part_data import PartData
 from pipelines.plots import (
     evaluation_figures,
     gradient_norm_figure,

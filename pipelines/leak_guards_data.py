@@ -12,16 +12,10 @@ from models.encoded import Encoded
 from models.stay import Ints, Stays
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
-from pipelines.dataset import (
-    Dataset,
-    FittedFeatures,
-    encode_stays,
-    fit_features,
-    inherited_features,
-    part_indices,
-)
+from pipelines.dataset import FittedFeatures, encode_stays, fit_features, inherited_features, part_indices
 from pipelines.leak_finding import Finding, require
 from pipelines.outcomes import Outcomes
+from pipelines.part_data import Dataset
 from pipelines.split import Part
 from pipelines.warm_start import Parent
 

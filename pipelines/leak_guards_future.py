@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from models.scorer import Scorer, Trajectories
 from models.stay import Floats, Ints, Stays
-from pipelines.dataset import PartData
 from pipelines.leak_finding import Finding, LeakError
+from pipelines.part_data import PartData
 
 GUARD = "future"
 STAYS = 16

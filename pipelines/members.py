@@ -5,8 +5,9 @@ A run that was interrupted goes on at the member that it had reached; members th
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from models.ensemble import Ensemble, Member, MemberSpec
 from models.trees import TreeMember
 from pipelines.checkpoints import RunFolder
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset
 from pipelines.epochs import OnEpoch
 from pipelines.fit import FitResult, Launch, fit_network, stop_if_asked, stoppable
+from pipelines.held_folder import private_folder
+from pipelines.part_data import Dataset
 from pipelines.pretrain import pretrain
 from pipelines.split import Part
 from pipelines.tree_member import fit_trees
@@ -42,9 +44,9 @@ class Members:
     fits: tuple[FitResult, ...]
 
     @property
-    def trees(self) -> TreeMember | None:
-        """The boosted trees, if they are a member."""
-        return next((member for member in self.ensemble if isinstance(member, TreeMember)), None)
+    def trees(self) -> tuple[TreeMember, ...]:
+        """The members that are boosted trees."""
+        return tuple(member for member in self.ensemble if isinstance(member, TreeMember))
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -91,19 +93,29 @@ def fit_members(
     # A signal between two members must not be lost: the next one would train to its end.
     with stoppable(files):
         for number, spec in enumerate(specs):
-            if spec.network is None:
-                members.append(fit_trees(data, config) if data.parent is None else data.parent.member(number))
-                say("  fitted the boosted trees" if data.parent is None else "  kept the parent's boosted trees")
-            else:
-                fits.append(
-                    fit_member(
-                        data, config, number, folder, resume=resume, progress=progress, each=on_epoch, launch=launch
+            with _shown(data, spec, folder) as shown:
+                if spec.network is None:
+                    members.append(fit_trees(shown, config) if data.parent is None else data.parent.member(number))
+                    say(_trees_line(spec, kept=data.parent is not None))
+                else:
+                    fit = fit_member(
+                        shown, config, number, folder, resume=resume, progress=progress, each=on_epoch, launch=launch
                     )
-                )
-                members.append(fits[-1].network)
-                say(_line(number, config, fits[-1]))
+                    fits.append(fit)
+                    members.append(fit.network)
+                    say(_line(number, config, fit))
             stop_if_asked(files)
     return Members(Ensemble(members, [spec.weight for spec in specs]), specs, tuple(fits))
+
+
+@contextlib.contextmanager
+def _shown(data: Dataset, spec: MemberSpec, folder: Path) -> Iterator[Dataset]:
+    """What a member is shown: all, or all but its fold, in files that do not outlive it."""
+    if spec.fold is None:
+        yield data
+        return
+    with private_folder(folder, "shown-") as private:
+        yield data.without_fold(spec.fold, private)
 
 
 def fit_member(
@@ -129,7 +141,7 @@ def fit_member(
         notes=config.notes if data.tokenizer is not None else None,
         vocabulary_size=data.tokenizer.vocabulary_size if data.tokenizer is not None else 0,
         task=config.task,
-        training=config.training,
+        training=config.ensemble.training(config.training, number),
         seed=spec.seed,
         folder=folder / f"member-{number}",
         resume=resume,
@@ -161,13 +173,18 @@ def _start(
         network=spec.network or config.network,
         notes=config.notes if data.tokenizer is not None else None,
         config=config.pretraining,
-        training=config.training,
+        training=config.ensemble.training(config.training, number),
         seed=spec.seed,
         folder=folder / f"member-{number}" / "pretraining",
         resume=resume,
         progress=progress,
         title=f"{_title(number, config)} pre-training".strip(),
     ).weights
+
+
+def _trees_line(spec: MemberSpec, *, kept: bool) -> str:
+    fold = "" if spec.fold is None else f" without fold {spec.fold + 1}"
+    return "  kept the parent's boosted trees" if kept else f"  fitted the boosted trees{fold}"
 
 
 def _title(number: int, config: RunConfig) -> str:

@@ -58,6 +58,11 @@ def patient_fraction(key: str, patient_id: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
+def patient_folds(patient_id: Sequence[str], key: str, folds: int) -> Ints:
+    """(n,) the fold of every stay's patient, which depends on the key and the patient alone."""
+    return np.array([int(patient_fraction(key, p) * folds) for p in patient_id], dtype=np.int64)
+
+
 def split_patients(patient_id: Sequence[str], config: SplitConfig) -> dict[Part, Ints]:
     """Indices of the stays of every part.
 

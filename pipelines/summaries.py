@@ -70,7 +70,9 @@ class Summaries:
     rows_a_stay: int = 1
 
 
-def training_rows(part: LabelledPart, task: TaskSpec, *, target: int, limit: int, seed: int) -> Summaries:
+def training_rows(
+    part: LabelledPart, task: TaskSpec, *, target: int, limit: int, seed: int, stays: NDArray[np.bool_] | None = None
+) -> Summaries:
     """Every labelled stay's last row (scope `stay`), or its supervised rows (scope `step`), at most `limit`.
 
     Args:
@@ -79,8 +81,11 @@ def training_rows(part: LabelledPart, task: TaskSpec, *, target: int, limit: int
         target: which target column.
         limit: more rows than this are sampled, evenly over all.
         seed: of the sample.
+        stays: (n,) which stays of the part to draw from; all where left out.
     """
     known = ~np.isnan(part.label[:, target])
+    if stays is not None:
+        known &= np.repeat(stays, part.encoded.lengths)
     rows: Ints = np.flatnonzero(known)
     if task.scope is LabelScope.STAY:
         last = part.encoded.step_offsets[1:] - 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.artifact import save_artifact
@@ -22,10 +23,11 @@ from models.record import to_plain
 from models.scorer import Scorer
 from pipelines.baselines import BaselineScores
 from pipelines.cohort import Cohort, concat_cohorts
-from pipelines.combined import Calibrated, MemberLogits, calibrated, members_alone
+from pipelines.combined import Calibrated, MemberLogits, calibrated, calibration_logits, fit_combined, members_alone
+from pipelines.combined import Fitted as FittedCalibration
 from pipelines.comparison import compared
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, PartData, build_dataset
+from pipelines.dataset import build_dataset
 from pipelines.encoded_cache import open_cache
 from pipelines.epochs import OnEpoch
 from pipelines.evaluate import evaluate
@@ -35,6 +37,7 @@ from pipelines.leak_finding import Finding
 from pipelines.leak_guards import Fitted, check_data, guarded
 from pipelines.members import Members, Say, fit_members
 from pipelines.model_card import card_json, card_markdown
+from pipelines.part_data import Dataset, PartData
 from pipelines.report.training_report import Rival, report_on_training
 from pipelines.scores import StepScores
 from pipelines.split import Part
@@ -143,21 +146,22 @@ def _judged(
     say: Say,
     rivals: Sequence[Rival],
 ) -> TrainedRun:
-    logits = MemberLogits.of(members.ensemble, data)
+    logits = MemberLogits.of(members, data)
     served = calibrated(logits, members.ensemble.weights, data, config)
     table = {NETWORK: served.scores} | members_alone(members, logits, data, config)
-    table |= compared(cohort, data, config, trees=members.trees)
+    table |= compared(cohort, data, config)
     figures = {name: judge(scores, config) for name, scores in table.items()}
-    figures[NETWORK] = with_uncertainty(figures[NETWORK], served.scores.test, served.uncertainty, config)
+    figures[NETWORK] = with_uncertainty(figures[NETWORK], served.scores.test, served.fitted.uncertainty, config)
     if data.parent is not None:
         figures[PARENT] = parent_figures(data.parent, cohort, data.parts[Part.TEST].index, config)
         rivals = [*rivals, Rival(PARENT, data.parent.scorer)]
-    data.saw("thresholds", data.parts[Part.CALIBRATION])
+    data.saw("thresholds", data.calibration)
     thresholds = choose_thresholds(served.scores.calibration, config.task)
     bundle = _bundle(cohort, data, config, members, served, thresholds, figures)
     fitted = _refitted(served, members, data, config)
     scorer = Scorer(bundle, members.ensemble, data.tokenizer)
-    bundle = guarded(cohort, config, data, scorer, before=found, fitted=fitted)
+    known = np.asarray(~np.isnan(logits.calibration).any(axis=2))
+    bundle = guarded(cohort, config, data, scorer, before=found, fitted=fitted, known=known)
     say(f"  passed {len(bundle.guards)} leak guards")
     holdout = data.parts[Part.TEST]
     report = report_on_training(bundle, cohort, holdout.index, table, config, rivals=rivals, history=members.history)
@@ -177,16 +181,16 @@ def _set_threads(threads: int) -> None:
 
 
 def _refitted(served: Calibrated, members: Members, data: Dataset, config: RunConfig) -> dict[str, Fitted]:
-    """What the calibration part gave, and how to fit it on a part with no other at hand."""
+    """What the stays to calibrate on gave, and how to fit it on a part with no other at hand."""
 
-    def fit(part: PartData) -> Calibrated:
+    def fit(part: PartData) -> FittedCalibration:
         alone = replace(data, parts=dict.fromkeys(data.parts, part), fitted_on={})
-        logits = MemberLogits.of(members.ensemble, alone)
-        return calibrated(logits, members.ensemble.weights, alone, config)
+        logits = calibration_logits(members.ensemble, members.specs, alone)
+        return fit_combined(logits, members.ensemble.weights, alone, config)
 
-    fitted = {"calibration": Fitted(served.calibration, lambda part: fit(part).calibration)}
-    if served.uncertainty is not None:
-        fitted["uncertainty"] = Fitted(served.uncertainty, lambda part: fit(part).uncertainty)
+    fitted = {"calibration": Fitted(served.fitted.calibration, lambda part: fit(part).calibration)}
+    if served.fitted.uncertainty is not None:
+        fitted["uncertainty"] = Fitted(served.fitted.uncertainty, lambda part: fit(part).uncertainty)
     return fitted
 
 
@@ -213,9 +217,9 @@ def _bundle(
         encoding=data.encoding,
         members=members.specs,
         notes=config.notes if data.tokenizer is not None else None,
-        calibration=served.calibration,
+        calibration=served.fitted.calibration,
         thresholds=thresholds,
-        uncertainty=served.uncertainty,
+        uncertainty=served.fitted.uncertainty,
         metrics=metrics,
         config=to_plain(config),
         cohort=_cohort_facts(cohort, data),

@@ -7,11 +7,10 @@ is judged, and is handicapped by nothing.
 
 from __future__ import annotations
 
-from models.task import LabelScope
 from models.trees import TreeMember
 from pipelines.baselines import check_classes, fit_booster
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset
+from pipelines.part_data import Dataset
 from pipelines.split import Part
 from pipelines.summaries import replicated_rows
 
@@ -37,8 +36,3 @@ def fit_trees(data: Dataset, config: RunConfig) -> TreeMember:
         check_classes(rows, task, remedy="set ensemble.trees = false")
         texts.append(str(fit_booster(rows, task, settings, config.seed).model_to_string()))
     return TreeMember(texts, width=train.encoded.width, outputs=task.outputs)
-
-
-def learns_from_last_steps(config: RunConfig) -> bool:
-    """Whether the member's rows are the baseline's, so that one fit serves both."""
-    return config.task.scope is LabelScope.STEP or config.training.target_replication == 0

@@ -24,9 +24,10 @@ from models.stay import Ints
 from pipelines.auxiliary_config import AuxiliaryConfig
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset, taught_beside
+from pipelines.dataset import build_dataset, taught_beside
 from pipelines.labels import make_targets
-from pipelines.split import Part, assert_disjoint, patient_fraction, split_patients
+from pipelines.part_data import Dataset
+from pipelines.split import Part, assert_disjoint, patient_folds, split_patients
 
 # Features of so many different encodings are on disk at once.
 KEPT_ENCODINGS = 3
@@ -48,7 +49,7 @@ def fold_indices(cohort: Cohort, config: RunConfig) -> list[tuple[Ints, Ints]]:
         return [(train, validation)]
     pool = np.sort(np.concatenate([train, validation]))
     key = f"{config.split.key}/tune"
-    of_stay = np.array([int(patient_fraction(key, cohort.patient_id[i]) * folds) for i in pool])
+    of_stay = patient_folds([cohort.patient_id[i] for i in pool], key, folds)
     found = [(pool[of_stay != fold], pool[of_stay == fold]) for fold in range(folds)]
     for fit, judge in found:
         if len(fit) == 0 or len(judge) == 0:

@@ -15,9 +15,9 @@ from models.errors import ConfigError, DataError, RefusedError
 from models.stay import Floats
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines.config import RunConfig
-from pipelines.dataset import PartData
 from pipelines.fit import Launch
 from pipelines.members import fit_member
+from pipelines.part_data import PartData
 from pipelines.split import Part
 from pipelines.tune_config import TuneMetric
 from pipelines.tune_data import FoldStore

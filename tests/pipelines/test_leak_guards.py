@@ -18,10 +18,10 @@ from models.notes import NoteTokenizer
 from models.record import from_plain
 from models.scorer import Scorer
 from models.task import LabelScope
-from pipelines import dataset, leak_guards_data
+from pipelines import dataset, leak_guards_data, part_data
 from pipelines.cohort import Cohort, make_cohort
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset, fit_features
+from pipelines.dataset import build_dataset, fit_features
 from pipelines.labels import outcomes_of
 from pipelines.leak_finding import LeakError
 from pipelines.leak_guards import (
@@ -35,6 +35,7 @@ from pipelines.leak_guards import (
 from pipelines.leak_guards_data import check_features, check_patients, check_statistics
 from pipelines.leak_guards_future import check_future
 from pipelines.leak_guards_labels import FEWEST, check_labels, is_copy
+from pipelines.part_data import Dataset
 from pipelines.sources.simulator import simulate
 from pipelines.split import Part
 from tests.pipelines.small_line import TINY
@@ -400,12 +401,12 @@ def test_a_fit_without_a_record_and_one_on_some_patients_of_a_part_are_refused(r
 
 
 def test_digests_tell_patients_apart_and_name_none(run):
-    digests = {name: dataset.patients_digest(part.patient_id, "k") for name, part in run.data.parts.items()}
+    digests = {name: part_data.patients_digest(part.patient_id, "k") for name, part in run.data.parts.items()}
     assert len(set(digests.values())) == len(digests)
     part = run.data.parts[Part.TEST]
-    assert dataset.patients_digest(part.patient_id[::-1] * 2, "k") == digests[Part.TEST]
-    assert dataset.patients_digest(part.patient_id, "other key") != digests[Part.TEST]
-    assert dataset.patients_digest(["ab", "c"], "k") != dataset.patients_digest(["a", "bc"], "k")
+    assert part_data.patients_digest(part.patient_id[::-1] * 2, "k") == digests[Part.TEST]
+    assert part_data.patients_digest(part.patient_id, "other key") != digests[Part.TEST]
+    assert part_data.patients_digest(["ab", "c"], "k") != part_data.patients_digest(["a", "bc"], "k")
 
 
 def test_a_calibration_that_is_fitted_on_the_hold_out_is_caught_by_fitting_it_again(run):

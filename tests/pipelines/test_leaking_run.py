@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.artifact import load_artifact
-from pipelines import combined, dataset
+from pipelines import combined, dataset, part_data
 from pipelines.cli import main
 from pipelines.cohort import write_cohort
 from pipelines.leak_finding import LeakError
@@ -55,7 +55,7 @@ def test_an_encoding_of_all_stays_ends_the_run_before_any_training(line, tmp_pat
 def test_a_calibration_on_the_hold_out_is_caught_even_if_it_claims_otherwise(line, tmp_path, monkeypatch):
     """The calibration part's record, with the hold-out's stays behind it."""
 
-    class Lying(dataset.Dataset):
+    class Lying(part_data.Dataset):
         def saw(self, thing, part):
             fits = thing in ("calibration", "uncertainty")
             recorded = super().saw(thing, self.parts[Part.CALIBRATION] if fits else part)
