@@ -3,7 +3,8 @@
 manifest.json          sha256 and size of every other file; its own digest names the version
 bundle.json            the model's facts (`models.bundle.Bundle`)
 weights.safetensors    the networks' parameters, each name after its member's number, as in `0.head.weight`
-trees-0.txt, ...       boosted trees in LightGBM's text format, where the model has them as a member
+trees-0.txt, ...       boosted trees in LightGBM's text format, where the model has them as members: text by text,
+                       member by member
 golden.json            synthetic stays with their scores, checked at every load
 tokenizer.json         the notes' tokenizer, where the model reads notes
 card.md, card.json     the model card, where it was given
@@ -79,9 +80,10 @@ def save_artifact(
         (partial / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
     for name, text in (documents or {}).items():
         (partial / name).write_text(text, encoding="utf-8")
-    # The golden scores come from what was written, so that saving proves loading.
-    scorer = _read_scorer(partial, device="cpu", digest="")
-    _write_json(partial / GOLDEN, with_scores(golden_stays(bundle), scorer))
+    # The golden scores come from what was written, and must be the given model's, so that saving proves loading.
+    golden = with_scores(golden_stays(bundle), _read_scorer(partial, device="cpu", digest=""))
+    check_golden(golden, Scorer(bundle, network, tokenizer))
+    _write_json(partial / GOLDEN, golden)
     files = {p.name: {"sha256": _sha256(p), "bytes": p.stat().st_size} for p in sorted(partial.iterdir())}
     _write_json(partial / MANIFEST, {"schema_version": SCHEMA_VERSION, "files": files})
     partial.rename(folder)
@@ -156,7 +158,10 @@ def _read_scorer(folder: Path, *, device: str, digest: str) -> Scorer:
     tokenizer = None
     if bundle.notes is not None:
         tokenizer = NoteTokenizer.from_json((folder / TOKENIZER).read_text(encoding="utf-8"))
-    members = [_read_member(folder, spec, bundle, tokenizer) for spec in bundle.members]
+    members: list[Member] = []
+    for spec in bundle.members:
+        trees = sum(isinstance(member, TreeMember) for member in members)
+        members.append(_read_member(folder, spec, bundle, tokenizer, trees=trees))
     network = Ensemble(members, [spec.weight for spec in bundle.members])
     try:
         weights = safetensors.torch.load_file(folder / WEIGHTS)
@@ -169,11 +174,14 @@ def _read_scorer(folder: Path, *, device: str, digest: str) -> Scorer:
     return Scorer(bundle, network, tokenizer, digest=digest, card=card, device=device)
 
 
-def _read_member(folder: Path, spec: MemberSpec, bundle: Bundle, tokenizer: NoteTokenizer | None) -> Member:
+def _read_member(
+    folder: Path, spec: MemberSpec, bundle: Bundle, tokenizer: NoteTokenizer | None, *, trees: int
+) -> Member:
+    """One member, before which so many of boosted trees come."""
     width, outputs = bundle.encoding.width, bundle.task.outputs
     if spec.network is None:
         models = 1 if bundle.task.kind is TargetKind.MULTICLASS else outputs
-        paths = [folder / TREES.format(k) for k in range(models)]
+        paths = [folder / TREES.format(trees * models + k) for k in range(models)]
         try:
             texts = [path.read_text(encoding="utf-8") for path in paths]
         except (OSError, UnicodeDecodeError) as error:
@@ -192,10 +200,9 @@ def _read_member(folder: Path, spec: MemberSpec, bundle: Bundle, tokenizer: Note
 def _write_members(folder: Path, network: Ensemble) -> None:
     weights = {name: t.detach().cpu().contiguous() for name, t in network.members.state_dict().items()}
     safetensors.torch.save_file(weights, folder / WEIGHTS)
-    for member in network:
-        if isinstance(member, TreeMember):
-            for k, text in enumerate(member.texts):
-                (folder / TREES.format(k)).write_text(text, encoding="utf-8")
+    texts = [text for member in network if isinstance(member, TreeMember) for text in member.texts]
+    for k, text in enumerate(texts):
+        (folder / TREES.format(k)).write_text(text, encoding="utf-8")
 
 
 def _sha256(path: Path) -> str:

@@ -156,9 +156,8 @@ def check_record(cohort: Cohort, config: RunConfig, data: Dataset) -> Finding:
     for thing, patients in seen.items():
         own = _own_patients(thing, folds)
         require("record", own is not None, "things that have patients of their own", f"{thing!r} among the record")
-        require(
-            "record", patients == own, f"the {thing} to have seen {own}", str(patients or "patients of no part of it")
-        )
+        got = "the patients of no part" if patients is None else f"part '{patients}'"
+        require("record", patients == own, f"the {thing} to have seen part '{own}'", got)
     return Finding("record", "; ".join(f"{thing}: {patients}" for thing, patients in seen.items()))
 
 

@@ -47,7 +47,7 @@ def test_overrides_reach_nested_keys_with_their_types(file):
         ("calibration.include_validation=true", "must go with training.monitor 'last_epoch'"),
         ("split.train=0.9", "add up to 1"),
         ("network.cell=gru_d", "must hold value, mask and delta"),
-        ("ensemble.cells=['gru_d']", "must hold value, mask and delta"),
+        ("ensemble={members = 2, folds = 2}", "ensemble.folds must go with training.monitor 'last_epoch'"),
     ],
 )
 def test_what_does_not_hold_is_refused_with_its_key(file, override, message):

@@ -126,7 +126,14 @@ def test_an_honest_run_passes_every_guard_and_says_what_was_looked_at(run):
         run.calibrate(Part.CALIBRATION, network), lambda part: run.calibrate(name_of(run, part), network)
     )
     findings = check_data(run.cohort, run.config, run.data)
-    findings += check_model(run.cohort, run.config, run.data, run.scorer(network), fitted={"calibration": calibration})
+    findings += check_model(
+        run.cohort,
+        run.config,
+        run.data,
+        run.scorer(network),
+        fitted={"calibration": calibration},
+        known=np.ones((1, 1), dtype=bool),
+    )
     names = [entry["name"] for entry in records(findings)]
     assert names == ["patients", "statistics", "features", "labels", "record", "calibration", "future"]
     assert all(entry["passed"] is True and entry["detail"] for entry in records(findings))
@@ -227,7 +234,7 @@ def test_an_encoding_that_is_fitted_on_all_stays_is_caught(run, tmp_path, monkey
     leaky = run_of(run.cohort, tmp_path)
     with caught("statistics", "training stays"):
         check_data(leaky.cohort, leaky.config, leaky.data)
-    with caught("record", "the encoding to have seen the train part"):
+    with caught("record", "the encoding to have seen part 'train'"):
         check_record(leaky.cohort, leaky.config, leaky.data)
 
 
@@ -385,7 +392,7 @@ def test_few_events_are_no_proof_of_a_copy_and_one_wrong_stay_is_enough_against(
 def test_what_is_fitted_on_the_hold_out_is_known_by_its_record(run, thing):
     data = replace(run.data, fitted_on=dict(run.data.fitted_on))
     data.saw(thing, data.parts[Part.TEST])
-    with caught("record", f"the {thing} to have seen the .* part, got the test part"):
+    with caught("record", f"the {thing} to have seen part '.*', got part 'test'"):
         check_record(run.cohort, run.config, data)
 
 
@@ -416,7 +423,7 @@ def test_a_calibration_that_is_fitted_on_the_hold_out_is_caught_by_fitting_it_ag
         return run.calibrate(name_of(run, part), network)
 
     assert check_refit("calibration", Fitted(fit(run.data.parts[Part.CALIBRATION]), fit), run.data).passed
-    with caught("calibration", "that the calibration part gives"):
+    with caught("calibration", "that the stays to calibrate on give"):
         check_refit("calibration", Fitted(fit(run.data.parts[Part.TEST]), fit), run.data)
 
 

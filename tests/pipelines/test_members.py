@@ -20,7 +20,7 @@ from pipelines.combined import NETWORKS_ALONE, SINGLE_NETWORK
 from pipelines.comparison import compared
 from pipelines.config import RunConfig
 from pipelines.dataset import build_dataset
-from pipelines.ensemble_config import EnsembleConfig
+from pipelines.ensemble_config import EnsembleConfig, Variant
 from pipelines.fit import Interrupted, fit_network
 from pipelines.members import fit_members
 from pipelines.score_cohort import score_table
@@ -36,7 +36,7 @@ SMALL = {
     "split": {"key": "m", "train": 0.4, "validation": 0.15, "calibration": 0.2, "test": 0.25},
     "encoding": {"grid": "fixed", "width_h": 6.0},
     "network": {"hidden_size": 4},
-    "ensemble": {"members": 2, "cells": ["gru", "lstm"], "trees": True, "trees_weight": 0.4},
+    "ensemble": {"members": 2, "variants": [{}, {"network": {"cell": "lstm"}}], "trees": True, "trees_weight": 0.4},
     "training": {"rows": 16, "max_epochs": 2, "learning_rate": 1e-2, "target_replication": 0.4},
     "baselines": {"enabled": True, "trees": 10, "threads": 1},
     "evaluation": {"bootstrap": 20},
@@ -67,7 +67,7 @@ def trained(cohort, tmp_path_factory):
 def assert_same(one, other):
     for name, weight in one.ensemble.state_dict().items():
         torch.testing.assert_close(other.ensemble.state_dict()[name], weight, rtol=0, atol=0)
-    assert one.trees.texts == other.trees.texts
+    assert [trees.texts for trees in one.trees] == [trees.texts for trees in other.trees]
     assert one.specs == other.specs
     assert without_clock(one.history) == without_clock(other.history)
 
@@ -76,7 +76,7 @@ def without_clock(rows):
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
-def test_networks_take_seeds_and_cells_in_turn_and_trees_come_last(members):
+def test_networks_take_seeds_and_variants_in_turn_and_trees_come_last(members):
     kinds = [(spec.kind, spec.seed, spec.network and spec.network.cell) for spec in members.specs]
     assert kinds == [
         (MemberKind.NETWORK, 4, Cell.GRU),
@@ -218,7 +218,11 @@ def test_one_member_has_nothing_to_be_compared_with(cohort, tmp_path):
     ("changes", "message"),
     [
         ({"members": 0}, "members must be at least 1"),
-        ({"cells": (Cell.GRU, Cell.LSTM)}, "cells must be at most 1"),
+        ({"variants": (Variant(), Variant())}, "variants must be at most 1"),
+        ({"members": 4, "folds": 4, "variants": (Variant(), Variant())}, "variants must be at most 1"),
+        ({"members": 3, "folds": 2}, "folds must be 0 or a number from 2 that divides ensemble.members, got 2 of 3"),
+        ({"folds": 1}, "folds must be 0 or a number from 2"),
+        ({"members": 2, "folds": -2}, "folds must be 0 or a number from 2"),
         ({"trees_weight": 1.0}, "trees_weight must lie between 0 and 1"),
         ({"trees_weight": 0.0}, "trees_weight must lie between 0 and 1"),
     ],
@@ -228,9 +232,20 @@ def test_settings_that_make_no_ensemble_are_refused(changes, message):
         EnsembleConfig(**changes)
 
 
-def test_an_unknown_cell_is_refused():
-    with pytest.raises(ConfigError, match=r"config\.ensemble\.cells must be one of"):
-        from_plain(RunConfig, SMALL | {"ensemble": {"members": 2, "cells": ["gru", "transformer"]}}, where="config")
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ({"network": {"cell": "transformer"}}, r"network\.cell must be one of"),
+        ({"network": {"hidden_sise": 4}}, r"network must hold only the keys"),
+        ({"network": {"cell": "gru_d"}}, "must hold value, mask and delta"),
+        ({"training": {"max_epochs": 0}}, r"training\.max_epochs must be at least 1"),
+        ({"training": {"target_replication": 0.5}}, r"variants\.training must hold only the keys"),
+        ({"training": {"monitor": "auroc"}}, r"variants\.training must hold only the keys"),
+    ],
+)
+def test_a_variant_that_does_not_hold_is_refused(variant, message):
+    with pytest.raises(ConfigError, match=message):
+        from_plain(RunConfig, SMALL | {"ensemble": {"members": 2, "variants": [{}, variant]}}, where="config")
 
 
 def test_trees_of_a_label_a_step_learn_from_every_step(cohort, tmp_path):
