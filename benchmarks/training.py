@@ -48,7 +48,7 @@ from models.task import TaskSpec
 from pipelines.fit import fit_network
 from pipelines.labels import StepTargets
 from pipelines.objective import Objective
-from pipelines.optimisers import build_optimizer
+from pipelines.optimisers import build_optimizer, clip_gradients
 from pipelines.tapes import TapeBatch, Tapes
 from pipelines.training_config import TrainingConfig
 
@@ -131,14 +131,14 @@ def network_epoch(part: Part, cell: Cell, batches: list[TapeBatch]) -> float:
         NetworkConfig(cell=cell, hidden_size=HIDDEN), width=part[0].width, outputs=1, layout=part[0].layout
     )
     objective, optimizer = Objective.of(TASK, TRAINING), build_optimizer(network, TRAINING, learning_rate=1e-3)
-    state = network.initial_state(BATCH)
+    state, parameters = network.initial_state(BATCH), list(network.parameters())
     began = time.perf_counter()
     for batch in batches:
         logits, after = network(batch.chunk, state)
         state = after.detach()
         optimizer.zero_grad()
         objective.total(logits, batch.target, batch.weight, batch.normaliser).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), TRAINING.gradient_clip)
+        clip_gradients(parameters, TRAINING.gradient_clip)
         optimizer.step()
     return time.perf_counter() - began
 

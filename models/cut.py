@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,11 @@ class Cut:
         return max(int(self.count.max(initial=0)), 1)
 
     def steps(self) -> tuple[Ints, NDArray[np.bool_]]:
-        """Time step of every cell of the rectangle (batch, width), and which cells are not padding."""
+        """Time step of every cell of the rectangle (batch, width), and which cells are not padding; not to be changed."""
+        return self._steps
+
+    @cached_property
+    def _steps(self) -> tuple[Ints, NDArray[np.bool_]]:
         offset = np.arange(self.width, dtype=np.int64)
         valid = offset < self.count[:, None]
         return np.where(valid, self.first[:, None] + offset, 0), valid

@@ -69,6 +69,8 @@ class TapeBatch:
 
     def to(self, device: torch.device | str, **_: Any) -> TapeBatch:
         """The same batch on a device."""
+        if self.target.device == torch.device(device):
+            return self
         auxiliary = None if self.auxiliary is None else self.auxiliary.to(device)
         target, weight = self.target.to(device), self.weight.to(device)
         return TapeBatch(self.chunk.to(device), target, weight, self.normaliser, self.amount, auxiliary)

@@ -22,6 +22,7 @@ from pipelines.fit import FitResult, fit_network
 from pipelines.labels import StepTargets
 from pipelines.module import TapeModule
 from pipelines.objective import Objective
+from pipelines.optimisers import clip_gradients
 from pipelines.tapes import Tapes
 from pipelines.training_config import Optimizer, Reduction, Schedule
 from tests.tape_data import (
@@ -192,6 +193,24 @@ def test_nesterov_steps_are_those_of_its_definition(tmp_path: Path, steps_taken:
             velocity[name] = 0.9 * velocity.get(name, 0.0) + gradient
             expected = before[name] - 0.1 * (gradient + 0.9 * velocity[name])
             torch.testing.assert_close(after[name], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e3, float("inf")])
+@pytest.mark.parametrize("spoiled", [False, True])
+def test_gradients_are_clipped_to_the_very_numbers_of_torchs_own_clipping(limit: float, spoiled: bool) -> None:
+    sides = []
+    for clip in (clip_gradients, torch.nn.utils.clip_grad_norm_):
+        torch.manual_seed(0)
+        parameters = [torch.nn.Parameter(torch.zeros(n)) for n in (5, 7, 3)]
+        for parameter in parameters[:2]:
+            parameter.grad = torch.randn_like(parameter)
+            if spoiled:
+                parameter.grad[0] = torch.nan
+        norm = float(clip(parameters, limit))
+        assert parameters[2].grad is None
+        sides.append([torch.tensor(norm), *(p.grad for p in parameters if p.grad is not None)])
+    torch.testing.assert_close(sides[0], sides[1], rtol=0, atol=0, equal_nan=True)
+    assert clip_gradients([torch.nn.Parameter(torch.zeros(2))], limit) == 0.0
 
 
 def test_the_gradient_is_clipped_and_reported_as_it_was_before(tmp_path: Path, steps_taken: list[Any]) -> None:
