@@ -33,7 +33,7 @@ class Cut:
         return max(int(self.count.max(initial=0)), 1)
 
     def steps(self) -> tuple[Ints, NDArray[np.bool_]]:
-        """Time step of every cell of the rectangle (batch, width), and which cells are not padding; not to be changed."""
+        """Time step of every cell of the rectangle (batch, width), and which cells are not padding; read only."""
         return self._steps
 
     @cached_property

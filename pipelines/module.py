@@ -9,7 +9,6 @@ detached, so the gradient ends at a chunk's edge while the information flows on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -68,8 +67,6 @@ class TapeModule(pl.LightningModule):
         self._tapes: Tapes | None = None
         self._carry: State | None = None
         self._restored: dict[str, Any] | None = None
-        # Listed once, as walking through the modules takes longer than clipping.
-        self._clipped: list[nn.Parameter] = []
         self.sums = EpochSums()
         self.steps_now = False
 
@@ -133,16 +130,14 @@ class TapeModule(pl.LightningModule):
         loss, after = self._loss(batch, state)
         self._carry = after.detach()
         # Lightning averages over ranks and accumulated batches; the normaliser has counted them already.
-        shares = self.trainer.world_size * self.training_settings.accumulate_batches
-        if shares > 1:
-            loss = loss * shares
+        loss = loss * (self.trainer.world_size * self.training_settings.accumulate_batches)
         if self.trainer.world_size > 1 or self.network.notes is not None:
             loss = loss + no_loss(self.trained)
         return loss + self.objective.penalty(self.trained) if self.objective.l1 else loss
 
     def _loss(self, batch: TapeBatch, state: State) -> tuple[Tensor, State]:
         """The task's loss, to which the other heads' are added, and the state after the chunk."""
-        with head_inputs(self.network) if self.heads is not None else nullcontext([]) as read:
+        with head_inputs(self.network) as read:
             logits, after = self.network(batch.chunk, state)
         if batch.amount > 0:
             loss = self.objective.total(logits, batch.target, batch.weight, batch.normaliser)
@@ -176,8 +171,7 @@ class TapeModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips the norm over all parameters, and adds it, as it was before, to the epoch's figures."""
-        limit = gradient_clip_val or float("inf")
-        self.sums.add_norm(clip_gradients(self._clipped, limit))
+        self.sums.add_norm(clip_gradients(self._clipped, gradient_clip_val or float("inf")))
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Drops the gradients; torch's own way to do so takes several times as long."""

@@ -57,11 +57,11 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> float:
     if not gradients:
         return 0.0
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    factor = (limit / (norm + 1e-6)).item()
+    factor = float(limit / (norm + 1e-6))
     # Written so that a norm that is not a number spoils every weight, as it does there: the run must not go on.
     if not factor >= 1.0:
         torch._foreach_mul_(gradients, factor)
-    return norm.item()
+    return float(norm)
 
 
 def rate_factor(training: TrainingConfig, progress: float, losses: Sequence[float] = ()) -> float:
