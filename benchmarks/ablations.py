@@ -38,6 +38,8 @@ from pipelines.metrics import Statistic, discrimination
 
 BASE = "base"
 METRICS = ("auroc", "auprc", "brier")
+# Rows are about the network that [network] describes, whatever else the ensemble holds.
+ONE_NETWORK = "ensemble={members = 1}"
 STATISTICS = '"count","mean","min","max","first","trend"'
 ROWS: dict[str, tuple[str, ...]] = {
     "no-running-statistics": ('encoding.features=["value","mask","gap"]',),
@@ -175,7 +177,7 @@ def _chosen_rows(only: list[str] | None, extra: list[str]) -> dict[str, tuple[st
 def _fits(name: str, overrides: tuple[str, ...], args: argparse.Namespace) -> list[Fit]:
     """A row's fits, seed by seed and fold by fold."""
     return [
-        Fit(name, fold, load_config(args.config, [*args.set, *overrides, f"seed={seed}"]))
+        Fit(name, fold, load_config(args.config, [ONE_NETWORK, *args.set, *overrides, f"seed={seed}"]))
         for seed in args.seeds
         for fold in range(args.folds)
     ]
