@@ -11,6 +11,8 @@ from fastapi.openapi.utils import get_openapi
 
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import Scorer
+from service.access import SECURITY_SCHEMES, Access
+from service.audit import Audit, AuditEvent, NoAudit
 from service.errors import ProblemDocument, install_error_handlers
 from service.facts import model_card, model_facts
 from service.inference import InferenceThread
@@ -22,6 +24,7 @@ from service.schema import ScoreRequest
 from service.scoring import StayScoring
 from service.selection import Origin
 from service.settings import Settings
+from service.traces import Traces
 
 TITLE = "Sequela (research use only)"
 API_VERSION = "1"
@@ -35,13 +38,19 @@ documents (RFC 9457) and never repeat what was sent.
 """
 
 
-def create_app(settings: Settings, scorer: Scorer, *, origin: Origin | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, scorer: Scorer, *, origin: Origin | None = None, audit: Audit | None = None
+) -> FastAPI:
     """Builds the application.
 
     Args:
-        settings: limits and accepted hosts.
+        settings: limits, keys and accepted hosts.
         scorer: a verified model.
         origin: how it was found; an artifact folder where left out.
+        audit: where records of what it does go, closed when it ends; nowhere where left out.
+
+    Raises:
+        ConfigError: if it would be open to others without keys, or keys or traces cannot be had.
     """
     origin = origin or Origin()
     metrics = Metrics()
@@ -56,6 +65,7 @@ def create_app(settings: Settings, scorer: Scorer, *, origin: Origin | None = No
         scoring=StayScoring(scorer, origin, settings),
         inference=InferenceThread(max_waiting=settings.max_waiting),
         metrics=metrics,
+        audit=audit or NoAudit(),
         facts=model_facts(scorer, origin),
         card=model_card(scorer),
     )
@@ -68,12 +78,14 @@ def create_app(settings: Settings, scorer: Scorer, *, origin: Origin | None = No
         redirect_slashes=False,  # a redirect would repeat the query and the host that were sent
     )
     app.state.service = service
+    app.state.access = Access.of(settings)
+    app.state.traces = Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
     app.include_router(router)
     install_error_handlers(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(HostGuard, accepted=settings.accepted_hosts)
-    app.add_middleware(Envelope, metrics=metrics)
+    app.add_middleware(Envelope, metrics=metrics, tracer=app.state.traces)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
@@ -86,16 +98,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     except Exception as error:
         log_failure(Event.FAILED, error, request_id="")  # the server ends, and says no more than that
         raise
+    model = {"digest": service.facts.digest, "version": service.facts.version or ""}
+    service.audit.record(AuditEvent.STARTED, **model)
     service.ready = True
     yield
     service.ready = False
     service.inference.close()
+    service.audit.record(AuditEvent.STOPPED, **model)
+    service.audit.close()
+    if app.state.traces is not None:
+        app.state.traces.close()
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The schema, with what no route's signature names: the body of `/v1/score`, and refusals."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schema["components"]["securitySchemes"] = SECURITY_SCHEMES
         components = schema["components"]["schemas"]
         for model in (ScoreRequest, ProblemDocument):
             described = model.model_json_schema(ref_template="#/components/schemas/{model}")

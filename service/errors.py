@@ -34,6 +34,10 @@ class ProblemKind(StrEnum):
     MEDIA_TYPE = "unsupported-media-type"
     UNKNOWN_HOST = "unknown-host"
     BUSY = "busy"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate-limited"
+    UNAVAILABLE = "unavailable"
     HTTP = "http"
     INTERNAL = "internal"
 

@@ -7,6 +7,10 @@
 | `SEQUELA_HOST`, `SEQUELA_PORT` | where to listen; port 0 takes a free one | `127.0.0.1`, `8000` |
 | `SEQUELA_CACHE` | folder of verified copies of models | `.sequela` in the working directory |
 | `SEQUELA_TRUSTED_HOSTS` | accepted `Host` names, comma separated | loopback names if it listens there, else `*` |
+| `SEQUELA_KEYS` | file of API keys; needed unless it listens on the loopback interface | none |
+| `SEQUELA_RATE_LIMIT` | requests that a key may make, unless it has a rate of its own | `6000/minute` |
+| `SEQUELA_AUDIT` | folder of the audit, of this process alone; `off` for none | `audit` in the cache |
+| `SEQUELA_OTLP_ENDPOINT` | OpenTelemetry collector that traces go to | none: no traces |
 | `SEQUELA_FETCH_TIMEOUT_S` | how long MLflow may take at start before the last verified copy is used | 60 |
 | `SEQUELA_MAX_BODY_BYTES` | largest request body | 4 MiB |
 | `SEQUELA_BODY_TIMEOUT_S` | how long a body may take to arrive | 30 |
@@ -62,6 +66,10 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     cache: Path = Path(".sequela")
     trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    keys: Path | None = None
+    rate_limit: Annotated[str, Field(min_length=1)] = "6000/minute"
+    audit: str = ""
+    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://")] | None = None
     fetch_timeout_s: Seconds = 60.0
     max_body_bytes: Count = 4 * 1024 * 1024
     body_timeout_s: Seconds = 30.0
@@ -77,6 +85,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
+
+    @property
+    def audit_folder(self) -> Path | None:
+        """Where the audit lies; None if there is to be none."""
+        if self.audit.lower() == "off":
+            return None
+        return Path(self.audit) if self.audit else self.cache / "audit"
 
     @property
     def accepted_hosts(self) -> tuple[str, ...]:
