@@ -109,6 +109,10 @@ class StateCache(Protocol):
         """Keeps states; one of an older version never replaces a newer one, and a deleted stay gets none."""
         ...
 
+    async def drop_states(self, numbers: Sequence[int]) -> None:
+        """Removes all states of stays, under whatever key; called when stays are deleted."""
+        ...
+
 
 class StayStore(StateCache, Protocol):
     """Keeps stays. Every method raises `StoreError` where the store fails; writes are durable when they return.
@@ -142,9 +146,7 @@ class StayStore(StateCache, Protocol):
         """
         ...
 
-    async def append(
-        self, number: int, version: int, payload: bytes, *, at_s: float, kept: Kept | None = None
-    ) -> None:
+    async def append(self, number: int, version: int, payload: bytes, *, at_s: float, kept: Kept | None = None) -> None:
         """Adds entry `version + 1`, and keeps the answer, in one transaction.
 
         Args:

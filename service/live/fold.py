@@ -1,0 +1,231 @@
+"""Readings of a live stay in, its current score out: a committed state, and one open time step that more may enter.
+
+The latest time step stays open: observations that arrive later may lie in it, so its score is provisional, and the
+state before it is kept. It is committed once a later step opens. What lies before the open step cannot be folded in;
+the stay is then folded anew from its facts. Any order of arrival so ends where encoding the final facts at once does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from models.grid import GridKind, GridSpec
+from service.live.reading import Charted, Reading
+
+# Number of the step that admission opens, on either kind of grid.
+ADMISSION = 0
+
+
+class LateError(ValueError):
+    """Raised for readings before the open time step: the stay must be folded anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One time step as a model takes it; sorted, and without repetitions.
+
+    Args:
+        time_min: its stamp.
+        readings: what was observed in it.
+        charted: its notes.
+    """
+
+    time_min: int
+    readings: tuple[Reading, ...] = ()
+    charted: tuple[Charted, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a model says at one time step.
+
+    Args:
+        time_min: stamp of the step.
+        values: calibrated risks, probabilities or the number, one an output.
+        spread: how much the members disagree about each; None for one member.
+        intervals: lower and upper end of each; None where the model has none.
+        label_sets: per target, whether each label is compatible; None where the model has none.
+    """
+
+    time_min: int
+    values: tuple[float, ...]
+    spread: tuple[float, ...] | None = None
+    intervals: tuple[tuple[float, float], ...] | None = None
+    label_sets: tuple[tuple[bool, ...], ...] | None = None
+
+
+class StepModel(Protocol):
+    """Takes time steps of stays; a state is the model's own and is never changed in place."""
+
+    async def step(self, state: Any, step: Step) -> tuple[Score, Any]:
+        """The score at the step, and the state after it."""
+        ...
+
+    async def run(self, state: Any, steps: Sequence[Step]) -> Any:
+        """The state after many steps, without their scores."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The open time step as it was last scored: its score and the state after it."""
+
+    step: Step
+    score: Score
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A live stay as a model knows it.
+
+    Args:
+        state: after the last committed step.
+        committed: number of committed steps.
+        open: number of the open step on the grid; None before anything is known.
+        readings: of the open step, sorted and distinct.
+        charted: notes of the open step, sorted and distinct.
+        end_min: latest minute of anything that counts; at least 0.
+        seen: bit k is set once the encoding's channel k was observed.
+        opened: the open step as it was last scored; it spares committing it anew.
+    """
+
+    state: Any
+    committed: int = 0
+    open: int | None = None
+    readings: tuple[Reading, ...] = ()
+    charted: tuple[Charted, ...] = ()
+    end_min: int = 0
+    seen: int = 0
+    opened: Opened | None = None
+
+    def is_late(self, grid: GridSpec, minutes: Iterable[int]) -> bool:
+        """Whether one of these minutes lies before the open step."""
+        return self.open is not None and any(grid.step_of(minute) < self.open for minute in minutes)
+
+    def steps_until(self, grid: GridSpec, minute: int) -> int:
+        """No fewer than the steps that the stay has once something at this minute is known."""
+        opened = ADMISSION if self.open is None else self.open
+        further = grid.step_of(minute) - opened
+        return self.committed + 2 + (max(further, 0) if grid.kind is GridKind.FIXED else 1)
+
+
+async def advance(
+    fold: Fold,
+    model: StepModel,
+    grid: GridSpec,
+    *,
+    readings: Sequence[Reading] = (),
+    charted: Sequence[Charted] = (),
+    end_min: int = 0,
+) -> Fold:
+    """Takes readings and notes in; steps that they close are committed.
+
+    Args:
+        fold: stays as it is.
+        model: takes the steps.
+        grid: the model's.
+        readings: in any order, none before the open step.
+        charted: the same of notes.
+        end_min: latest minute of anything that counts.
+
+    Raises:
+        LateError: if something lies before the open step.
+    """
+    arrived = _by_step(grid, readings, charted)
+    if not arrived:
+        return fold if end_min <= fold.end_min else replace(fold, end_min=end_min)
+    numbers = sorted(arrived)
+    if fold.open is not None and numbers[0] < fold.open:
+        raise LateError
+    opened = min(numbers[0], ADMISSION) if fold.open is None else fold.open
+    closing: list[tuple[int, Fold]] = []
+    now = replace(fold, open=opened)
+    for number in numbers:
+        while opened < number:
+            closing.append((opened, now))
+            opened = number if grid.kind is GridKind.EVENT else opened + 1
+            now = replace(now, open=opened, readings=(), charted=(), opened=None)
+        now = _joined(now, *arrived[number])
+    state = await _committed(fold.state, closing, model, grid)
+    seen = fold.seen
+    for reading in readings:
+        seen |= 1 << reading.channel
+    return replace(
+        now, state=state, committed=fold.committed + len(closing), end_min=max(fold.end_min, end_min), seen=seen
+    )
+
+
+async def evaluate(fold: Fold, model: StepModel, grid: GridSpec, *, as_of_min: int = 0) -> tuple[Score, int, Fold]:
+    """The current score.
+
+    Args:
+        fold: the stay.
+        model: takes the steps.
+        grid: the model's.
+        as_of_min: minute up to which the stay is scored, if later than the last of what is known.
+
+    Returns:
+        The score, the number of steps behind it, and the fold, which now holds the open step as it was scored.
+    """
+    end = max(fold.end_min, as_of_min)
+    number = ADMISSION if fold.open is None else fold.open
+    step = Step(grid.stamp(number, end), fold.readings, fold.charted)
+    opened = fold.opened
+    if opened is None or opened.step != step:
+        score, state = await model.step(fold.state, step)
+        opened = Opened(step, score, state)
+        fold = replace(fold, opened=opened)
+    tail = _tail(grid, number, end)
+    score, state = opened.score, opened.state
+    if len(tail) > 1:
+        state = await model.run(state, tail[:-1])
+    if tail:
+        score, _ = await model.step(state, tail[-1])
+    return score, fold.committed + 1 + len(tail), fold
+
+
+async def _committed(state: Any, closing: Sequence[tuple[int, Fold]], model: StepModel, grid: GridSpec) -> Any:
+    """The state after the steps that close; one that was scored just so needs no second computation."""
+    steps: list[Step] = []
+    for number, fold in closing:
+        step = Step(_closed_stamp(grid, number), fold.readings, fold.charted)
+        if not steps and fold.opened is not None and fold.opened.step == step:
+            state = fold.opened.state
+        else:
+            steps.append(step)
+    return await model.run(state, steps) if steps else state
+
+
+def _closed_stamp(grid: GridSpec, number: int) -> int:
+    return number if grid.kind is GridKind.EVENT else (number + 1) * grid.width_min
+
+
+def _tail(grid: GridSpec, number: int, end: int) -> list[Step]:
+    """Empty steps behind the open one up to the end."""
+    if grid.kind is GridKind.EVENT:
+        return [Step(end)] if end > number else []
+    bins = max(-(-end // grid.width_min), 1)
+    return [Step(grid.stamp(k, end)) for k in range(number + 1, bins)]
+
+
+def _by_step(
+    grid: GridSpec, readings: Sequence[Reading], charted: Sequence[Charted]
+) -> dict[int, tuple[list[Reading], list[Charted]]]:
+    arrived: dict[int, tuple[list[Reading], list[Charted]]] = {}
+    for reading in readings:
+        arrived.setdefault(grid.step_of(reading.minute), ([], []))[0].append(reading)
+    for note in charted:
+        arrived.setdefault(grid.step_of(note.minute), ([], []))[1].append(note)
+    return arrived
+
+
+def _joined(fold: Fold, readings: list[Reading], charted: list[Charted]) -> Fold:
+    """The fold with more in its open step; what it holds already changes nothing."""
+    both = tuple(sorted({*fold.readings, *readings}))
+    notes = tuple(sorted({*fold.charted, *charted})) if charted else fold.charted
+    if both == fold.readings and notes == fold.charted:
+        return fold
+    return replace(fold, readings=both, charted=notes)
