@@ -12,7 +12,7 @@ from models.batch import NoteBatch
 from models.encoded import Encoded
 from models.engine_reference import ReferenceEngine
 from models.engine_state import EngineState, Rows, StateLayout
-from models.errors import ConfigError
+from models.errors import ConfigError, DataError
 from models.scorer import Scorer
 from models.stay import Floats, Ints
 
@@ -30,9 +30,7 @@ class Engine(Protocol):
         """States of `n` stays that begin."""
         ...
 
-    def step(
-        self, features: Rows, state: EngineState, *, notes: NoteBatch | None = None
-    ) -> tuple[Floats, EngineState]:
+    def step(self, features: Rows, state: EngineState, *, notes: NoteBatch | None = None) -> tuple[Floats, EngineState]:
         """One time step of `n` stays; the given states stay as they are.
 
         Args:
@@ -60,4 +58,9 @@ def make_engine(scorer: Scorer, kind: str = AUTO) -> Engine:
     """
     if kind not in KINDS:
         raise ConfigError(f"engine must be one of {', '.join(KINDS)}, got {kind}; leave it to {AUTO}")
+    if not scorer.network.streams:
+        raise DataError(
+            "model must not be bidirectional to score live stays, got a bidirectional one; "
+            "score whole stays or choose another model"
+        )
     return ReferenceEngine(scorer.network, StateLayout.of(scorer.network), scorer.device)

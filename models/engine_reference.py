@@ -39,9 +39,7 @@ class ReferenceEngine:
         """States of `n` stays that begin."""
         return EngineState(np.repeat(self._beginning, n, axis=0))
 
-    def step(
-        self, features: Rows, state: EngineState, *, notes: NoteBatch | None = None
-    ) -> tuple[Floats, EngineState]:
+    def step(self, features: Rows, state: EngineState, *, notes: NoteBatch | None = None) -> tuple[Floats, EngineState]:
         """Member logits (n, members, outputs) float64 of one time step, and the states after it."""
         n = len(features)
         going_on = torch.zeros(n, dtype=torch.bool)
@@ -65,7 +63,7 @@ class ReferenceEngine:
 
 
 def replay_cuts(encoded: Encoded, steps: Ints) -> Iterator[tuple[Ints, Cut]]:
-    """Which stays go on together, and their next time steps: longest first, so that stays end from the last row up.
+    """Which stays go on together, and as many next time steps as all of them have: none is padded.
 
     Args:
         encoded: the stays' time steps.
@@ -73,8 +71,9 @@ def replay_cuts(encoded: Encoded, steps: Ints) -> Iterator[tuple[Ints, Cut]]:
     """
     order = np.argsort(-steps, kind="stable")
     for begin in range(0, len(order), CHUNK_STAYS):
-        stays = order[begin : begin + CHUNK_STAYS]
-        for start in range(0, int(steps[stays[0]]), CHUNK_STEPS):
-            active = stays[steps[stays] > start]
-            count = np.minimum(steps[active] - start, CHUNK_STEPS)
-            yield active, Cut(encoded.step_offsets[active] + start, count, np.zeros(len(active), dtype=np.bool_))
+        stays, start = order[begin : begin + CHUNK_STAYS], 0
+        while len(stays := stays[steps[stays] > start]):
+            count = min(int(steps[stays[-1]]) - start, CHUNK_STEPS)
+            first = encoded.step_offsets[stays] + start
+            yield stays, Cut(first, np.full(len(stays), count), np.zeros(len(stays), dtype=np.bool_))
+            start += count
