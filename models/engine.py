@@ -6,18 +6,25 @@ engine that does not is refused. All of them keep a stay's state in the same row
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from models.batch import NoteBatch
+from models.cut import Cut
 from models.encoded import Encoded
+from models.engine_numpy import NumpyEngine
 from models.engine_reference import ReferenceEngine
 from models.engine_state import EngineState, Rows, StateLayout
-from models.errors import ConfigError, DataError
+from models.errors import ArtifactError, ConfigError, DataError
+from models.forward import cut_chunk
+from models.golden import TOLERANCE, golden_stays, stays_from_golden
 from models.scorer import Scorer
 from models.stay import Floats, Ints
 
-AUTO, REFERENCE = "auto", "reference"
-KINDS = (AUTO, REFERENCE)
+AUTO, REFERENCE, NUMPY = "auto", "reference", "numpy"
+KINDS = (AUTO, REFERENCE, NUMPY)
 
 
 class Engine(Protocol):
@@ -63,4 +70,46 @@ def make_engine(scorer: Scorer, kind: str = AUTO) -> Engine:
             "model must not be bidirectional to score live stays, got a bidirectional one; "
             "score whole stays or choose another model"
         )
-    return ReferenceEngine(scorer.network, StateLayout.of(scorer.network), scorer.device)
+    layout = StateLayout.of(scorer.network)
+    reference = ReferenceEngine(scorer.network, layout, scorer.device)
+    if kind == REFERENCE:
+        return reference
+    engine = NumpyEngine(scorer.network, layout)
+    check_engine(engine, reference, scorer)
+    return engine
+
+
+def check_engine(engine: Engine, reference: Engine, scorer: Scorer) -> None:
+    """Refuses an engine that does not give what the reference gives on golden stays: step by step, and replayed.
+
+    Raises:
+        ArtifactError: if a member's logit, or a state, differs by more than 1e-5.
+    """
+    bundle = scorer.bundle
+    encoded = bundle.encoding.encode(stays_from_golden(golden_stays(bundle), bundle), tokenizer=scorer.tokenizer)
+    lengths, first = encoded.lengths, encoded.step_offsets[:-1]
+    worst = 0.0
+    expected, got = (one.initial_state(len(encoded)) for one in (reference, engine))
+    for step in range(int(lengths.max())):
+        active = np.flatnonzero(lengths > step)
+        at = first[active] + step
+        chunk = cut_chunk(encoded, Cut(at, np.ones_like(at), np.zeros(len(at), dtype=np.bool_)))
+        features = np.ascontiguousarray(encoded.features[at], dtype=np.float32)
+        logits = []
+        for one, states in ((reference, expected), (engine, got)):
+            given, after = one.step(features, states.take(active), notes=chunk.notes)
+            states.put(active, after)
+            logits.append(given)
+        worst = max(worst, _difference(*logits))
+    worst = max(worst, _difference(expected.values, got.values))
+    worst = max(worst, _difference(expected.values, engine.replay(encoded).values))
+    if not worst <= TOLERANCE:
+        raise ArtifactError(
+            f"engine '{engine.kind}' must give the members' logits within {TOLERANCE:g}, got a difference of "
+            f"{worst:g}; set the engine to {REFERENCE}, or check the installed numpy and torch"
+        )
+
+
+def _difference(expected: NDArray[Any], got: NDArray[Any]) -> float:
+    """The largest, relative to numbers beyond 1; NaN if there is one."""
+    return float(np.max(np.abs(got - expected) / np.maximum(1.0, np.abs(expected)), initial=0.0))

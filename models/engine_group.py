@@ -1,0 +1,160 @@
+"""One time step of all members of one shape, in numpy: what their readings of the inputs gave in, logits and states out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.cells import Cell
+from models.engine_cells import Array, decay, step_gru, step_gru_d, step_lstm, step_rnn
+from models.engine_product import Product
+from models.engine_state import Rows
+from models.engine_weights import Curves, GroupWeights, Linear
+from models.pooling import Pooling
+
+# As in models.pooling: attention's scores stay within these, and a weight is never divided by less.
+_SCORE_BOUND = np.float32(5.0)
+_LEAST_WEIGHT = np.float32(1e-3)
+
+
+@dataclass(frozen=True)
+class GroupSlots:
+    """Where the states of a group's members lie in a row: one after the other, each of `width` columns.
+
+    Args:
+        begin: first column.
+        members: how many.
+        width: columns of one member.
+        places: of every tensor, by name: first column within the member, and width of one layer.
+    """
+
+    begin: int
+    members: int
+    width: int
+    places: Mapping[str, tuple[int, int]]
+
+    def of(self, rows: Rows, name: str, depth: int = 0) -> Array:
+        """(members, n, width) view of one layer of a tensor in (n, columns) rows."""
+        begin, width = self.places[name]
+        begin += depth * width
+        own = rows[:, self.begin : self.begin + self.members * self.width]
+        return own.reshape(len(rows), self.members, self.width)[:, :, begin : begin + width].transpose(1, 0, 2)
+
+
+class Group:
+    """Steps the members of one shape.
+
+    Args:
+        weights: theirs.
+        slots: of their states.
+    """
+
+    def __init__(self, weights: GroupWeights, slots: GroupSlots) -> None:
+        self.weights, self._slots = weights, slots
+        self._recurrent = [Product(layer.recurrent) for layer in weights.layers]
+        self._below = [None if layer.below is None else Product(layer.below.weight) for layer in weights.layers]
+        self._estimate = None if weights.decays is None else Product(weights.decays.estimate)
+
+    def advance(self, features: Array, first: Array | None, fade: Array | None, before: Rows, after: Rows) -> Array:
+        """Hidden states (members, n, hidden) of the last layer; states go from `before` to `after`.
+
+        Args:
+            features: (n, width).
+            first: (members, n, columns) the first reading of the inputs, which every member has.
+            fade: (members, n, hidden) of GRU-D: the decay's reading of them.
+            before: (n, columns) rows of all members.
+            after: likewise, written.
+        """
+        weights = self.weights
+        given = np.tanh(first) if weights.config.projection_size else first
+        hidden = given
+        for depth, layer in enumerate(weights.layers):
+            if layer.below is not None:
+                given = self._given(depth, layer.below, hidden)
+            old, hidden = self._slots.of(before, "h", depth), self._slots.of(after, "h", depth)
+            if layer.cell is Cell.GRU_D and fade is not None:
+                step_gru_d(given + self._estimated(features), decay(fade) * old, layer.recurrent, hidden)
+                continue
+            recurrent = self._recurrent[depth](old)
+            if layer.inner is not None:
+                step_gru(given, recurrent, layer.inner, old, hidden)
+            elif layer.cell is Cell.LSTM:
+                memory = (self._slots.of(rows, "c", depth) for rows in (before, after))
+                step_lstm(given, recurrent, next(memory), hidden, next(memory))
+            else:
+                step_rnn(layer.cell, given, recurrent, hidden)
+        return self._pooled(hidden, before, after)
+
+    def logits(self, features: Array, pooled: Array, trunk: Array | None, skip: Array | None) -> Array:
+        """(members, n, outputs).
+
+        Args:
+            features: (n, width).
+            pooled: what `advance` gave.
+            trunk: (members, n, head size) the trunk's reading of the inputs.
+            skip: (members, n, outputs) the outputs' reading of them.
+        """
+        weights = self.weights
+        for layer in weights.trunk:
+            pooled = np.matmul(pooled, layer.weight)
+            pooled += layer.bias
+            if trunk is not None:
+                pooled, trunk = pooled + trunk, None
+            np.maximum(pooled, 0.0, out=pooled)
+        logits: Array = np.matmul(pooled, weights.head.weight)
+        logits += weights.head.bias
+        if skip is not None:
+            logits += skip
+        if weights.curves is not None:
+            logits += _curved(weights.curves, features)
+        return logits
+
+    def _given(self, depth: int, below: Linear, hidden: Array) -> Array:
+        product = self._below[depth]
+        given = np.matmul(hidden, below.weight) if product is None else product(hidden)
+        given += below.bias
+        return given
+
+    def _estimated(self, features: Array) -> Array:
+        """What GRU-D's gates read of values that fade to the training mean, which standard scores put at 0."""
+        decays = self.weights.decays
+        if decays is None or self._estimate is None:
+            return np.zeros((1, 1, 1), dtype=np.float32)
+        layout = decays.layout
+        by_channel = features[:, : layout.width].reshape(len(features), layout.channels, layout.per_channel)
+        value, mask, delta = (by_channel[:, :, place] for place in (layout.value, layout.mask, layout.delta))
+        faded = decay(-(decays.rate * delta + decays.rate_bias))
+        faded *= value
+        faded += mask * (value - faded)
+        return self._estimate(faded)
+
+    def _pooled(self, hidden: Array, before: Rows, after: Rows) -> Array:
+        match self.weights.config.pooling:
+            case Pooling.LAST:
+                return hidden
+            case Pooling.MAX:
+                largest = self._slots.of(after, "pool_max")
+                return np.maximum(self._slots.of(before, "pool_max"), hidden, out=largest)
+            case Pooling.MEAN:
+                return self._mean(hidden, np.ones((1, 1, 1), dtype=np.float32), before, after)
+            case Pooling.ATTENTION:
+                inner, outer = self.weights.score
+                score = np.matmul(np.tanh(np.matmul(hidden, inner.weight) + inner.bias), outer.weight) + outer.bias
+                return self._mean(hidden, np.exp(_SCORE_BOUND * np.tanh(score / _SCORE_BOUND)), before, after)
+
+    def _mean(self, hidden: Array, weight: Array, before: Rows, after: Rows) -> Array:
+        total, weights = (self._slots.of(after, name) for name in ("pool_sum", "pool_weight"))
+        np.add(self._slots.of(before, "pool_sum"), hidden * weight, out=total)
+        np.add(self._slots.of(before, "pool_weight"), weight, out=weights)
+        mean: Array = total / np.maximum(weights, _LEAST_WEIGHT)
+        return mean
+
+
+def _curved(curves: Curves, features: Array) -> Array:
+    """(members, n, outputs) sums of the curves: every piece adds its rise as far as a value has come through it."""
+    way = features[None, :, :, None] - curves.low
+    way *= curves.inverse
+    np.clip(way, 0.0, 1.0, out=way)
+    return np.matmul(way.reshape(*way.shape[:2], -1), curves.rise)
