@@ -16,9 +16,9 @@ from service.audit import Audit, AuditEvent, NoAudit
 from service.errors import ProblemDocument, install_error_handlers
 from service.facts import model_card, model_facts
 from service.inference import InferenceThread
-from service.logs import Event, log_failure
+from service.logs import Event, RequestLines, log_failure
 from service.metrics import Metrics
-from service.middleware import BodyLimit, Envelope, HostGuard
+from service.middleware import Envelope
 from service.routes import Service, router
 from service.schema import ScoreRequest
 from service.scoring import StayScoring
@@ -79,13 +79,18 @@ def create_app(
     )
     app.state.service = service
     app.state.access = Access.of(settings)
+    app.state.lines = RequestLines()
     app.state.traces = Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
     app.include_router(router)
     install_error_handlers(app)
-    # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(HostGuard, accepted=settings.accepted_hosts)
-    app.add_middleware(Envelope, metrics=metrics, tracer=app.state.traces)
+    app.add_middleware(
+        Envelope,
+        metrics=metrics,
+        lines=app.state.lines,
+        accepted_hosts=settings.accepted_hosts,
+        max_body_bytes=settings.max_body_bytes,
+        tracer=app.state.traces,
+    )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
 
@@ -98,14 +103,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     except Exception as error:
         log_failure(Event.FAILED, error, request_id="")  # the server ends, and says no more than that
         raise
-    model = {"digest": service.facts.digest, "version": service.facts.version or ""}
-    service.audit.record(AuditEvent.STARTED, **model)
+    digest, version = service.facts.digest, service.facts.version or ""
+    service.audit.record(AuditEvent.STARTED, digest=digest, version=version)
     service.ready = True
     yield
     service.ready = False
     service.inference.close()
-    service.audit.record(AuditEvent.STOPPED, **model)
+    service.audit.record(AuditEvent.STOPPED, digest=digest, version=version)
     service.audit.close()
+    app.state.lines.flush()
     if app.state.traces is not None:
         app.state.traces.close()
 

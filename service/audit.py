@@ -16,17 +16,18 @@ import logging
 import os
 import struct
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 
 from service.audit_chain import GENESIS, ChainFile, link
 from service.errors import Problem, ProblemKind
-from service.logs import Event, log_event
+from service.logs import Event, log_event, utc_text
 
 FLUSH_S = 1.0
 
@@ -48,9 +49,9 @@ class AuditEvent(StrEnum):
     ROLLED_BACK = "rolled_back"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StaySeal:
-    """What turns a stay's data into HMACs that only who has the stay can make again.
+    """What turns a stay's data into HMACs that only who has the stay can make again; kept with a stay in memory.
 
     Args:
         stay_id: the sender's identifier.
@@ -60,6 +61,7 @@ class StaySeal:
     stay_id: str
     secret: bytes
 
+    @cached_property
     def stay(self) -> str:
         """Stands for the stay in every record of it."""
         return hmac.digest(self.secret, b"stay\0" + self.stay_id.encode("utf-8", "surrogatepass"), "sha256").hex()
@@ -185,7 +187,7 @@ class AuditLog:
         }
         facts = {name: value for name, value in facts.items() if value not in ("", None)}
         if stay is not None:
-            facts["stay"] = stay.stay()
+            facts["stay"] = stay.stay
             if change is not None:
                 facts["change"] = stay.change(change)
             if risks is not None:
@@ -204,8 +206,7 @@ class AuditLog:
 
     def _append(self, facts: Mapping[str, object]) -> None:
         with self._lock:
-            at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            line, head = link(self._head, {"seq": self._count + 1, "time": at, **facts})
+            line, head = link(self._head, {"seq": self._count + 1, "time": utc_text(time.time()), **facts})
             try:
                 self._file.write(line)
             except OSError as error:

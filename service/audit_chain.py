@@ -169,7 +169,7 @@ def verify(folder: Path, *, expected: str = "") -> Verdict:
 
 def _follows(record: Mapping[str, Any], so_far: Verdict) -> bool:
     if so_far.records == 0:
-        return (record["prev"] == GENESIS) == (record["seq"] == 1)
+        return bool((record["prev"] == GENESIS) == (record["seq"] == 1))
     return bool(record["prev"] == so_far.head and record["seq"] == so_far.first + so_far.records)
 
 

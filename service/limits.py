@@ -35,6 +35,9 @@ def parse_rate(text: str) -> RateLimitItem:
 class RateLimits:
     """Counts the requests of every key over a sliding window.
 
+    A key with a large share takes one hundredth of it at once, and requests are then paid from that: the window is
+    exact to one hundredth, and asked a hundred times less often.
+
     Args:
         default: the limit of a key that has none of its own.
     """
@@ -42,6 +45,7 @@ class RateLimits:
     def __init__(self, default: str) -> None:
         self._default = parse_rate(default)
         self._parsed: dict[str, RateLimitItem] = {}
+        self._paid: dict[str, int] = {}
         self._window = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def admit(self, key: ApiKey) -> None:
@@ -50,9 +54,15 @@ class RateLimits:
         Raises:
             Problem: 429 with `Retry-After`, if the key has had its share.
         """
-        limit = self._default if key.rate is None else self._own(key.rate)
-        if self._window.hit(limit, key.id):
+        paid = self._paid.get(key.id, 0)
+        if paid:
+            self._paid[key.id] = paid - 1
             return
+        limit = self._default if key.rate is None else self._own(key.rate)
+        for share in sorted({max(1, limit.amount // 100), 1}, reverse=True):
+            if self._window.hit(limit, key.id, cost=share):
+                self._paid[key.id] = share - 1
+                return
         wait = self._window.get_window_stats(limit, key.id).reset_time - time.time()
         raise Problem(
             HTTPStatus.TOO_MANY_REQUESTS,

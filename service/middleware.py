@@ -8,6 +8,7 @@ dictionary whose allow-listed entries join its log line) and, where traces are o
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,12 +20,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.disclaimer import HEADER_NAME, HEADER_VALUE
 from service.errors import Problem, ProblemKind, internal_problem
-from service.logs import Event, log_event, log_failure
+from service.identifiers import new_id
+from service.logs import Event, RequestLines, log_failure
 from service.metrics import Metrics
 
 REQUEST_ID = b"x-request-id"
 UNMATCHED = "unmatched"
-PAGE = "/docs"
+PAGE = (b"content-type", b"text/html; charset=utf-8")
+METHODS = frozenset(HTTPMethod.__members__)
+# So many spellings of accepted hosts are known without looking closer.
+MAX_MET = 100
 # No standard status says that the sender went away; this one is never sent, only counted.
 CLIENT_GONE = 499
 
@@ -33,8 +38,6 @@ Headers = list[tuple[bytes, bytes]]
 _COMMON: Headers = [
     (HEADER_NAME.lower().encode(), HEADER_VALUE.encode()),
     (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),  # a risk must not outlive its stay in a proxy
 ]
@@ -42,6 +45,7 @@ HEADERS: Headers = [*_COMMON, (b"content-security-policy", b"default-src 'none';
 # The schema's page loads its program and its style from where FastAPI has them.
 PAGE_HEADERS: Headers = [
     *_COMMON,
+    (b"referrer-policy", b"no-referrer"),
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'unsafe-inline' https://cdn.jsdelivr.net; connect-src 'self'; "
@@ -67,12 +71,57 @@ class Tracer(Protocol):
         ...
 
 
-class Envelope:
-    """Outermost layer: every response passes it, those to failures included."""
+class Hosts:
+    """Host names that are the service's own.
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, tracer: Tracer | None = None) -> None:
+    Args:
+        accepted: names without port, `*.example.org` for all below one, or `*` for all.
+    """
+
+    def __init__(self, accepted: Sequence[str]) -> None:
+        self._exact = {name.lower() for name in accepted}
+        self._below = tuple(name[1:].lower() for name in accepted if name.startswith("*."))
+        self._all = "*" in self._exact
+        self._met: set[bytes] = set()
+
+    def accept(self, host: bytes) -> bool:
+        """Whether a `Host` header, with or without port, names the service."""
+        if self._all or host in self._met:
+            return True
+        name = _host_name(host)
+        accepted = name in self._exact or (bool(self._below) and name.endswith(self._below))
+        if accepted and len(self._met) < MAX_MET:
+            self._met.add(host)
+        return accepted
+
+
+class Envelope:
+    """The one layer around the routes: every response passes it, those to failures included.
+
+    Args:
+        app: what is surrounded.
+        metrics: counts requests.
+        lines: logs them.
+        accepted_hosts: names under which the service may be called.
+        max_body_bytes: largest body, declared or not.
+        tracer: makes spans, where traces are on.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        lines: RequestLines,
+        accepted_hosts: Sequence[str],
+        max_body_bytes: int,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.app = app
         self.metrics = metrics
+        self.lines = lines
+        self.hosts = Hosts(accepted_hosts)
+        self.max_body_bytes = max_body_bytes
         self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +130,7 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         head: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = _request_id(head.get(REQUEST_ID, b""))
+        request_id = _request_id(head.get(REQUEST_ID))
         scope["head"], scope["request_id"], scope["key"], scope["log"] = head, request_id, "", {}
         scope["span"] = None if self.tracer is None else self.tracer.begin(head)
         started = time.perf_counter()
@@ -91,12 +140,19 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                common = PAGE_HEADERS if _route(scope) == PAGE else HEADERS
+                common = PAGE_HEADERS if PAGE in message["headers"] else HEADERS
                 message["headers"] = [*message["headers"], *common, (REQUEST_ID, request_id.encode())]
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_headers)
+            problem = self._refusal(head)
+            if problem is not None:
+                await problem.response()(scope, receive, send_with_headers)
+            else:
+                # Where a length is declared and counts, the server itself holds the sender to it.
+                if b"content-length" not in head or b"transfer-encoding" in head:
+                    receive = _bounded(receive, self.max_body_bytes)
+                await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:
             status = CLIENT_GONE
         except Exception as error:
@@ -107,107 +163,71 @@ class Envelope:
         finally:
             self._record(scope, status or CLIENT_GONE, time.perf_counter() - started)
 
+    def _refusal(self, head: dict[bytes, bytes]) -> Problem | None:
+        """What the headers alone are refused for.
+
+        Where the body is too large the server reads on and discards the rest: a connection that is closed at once
+        would be reset, and the sender would never see why.
+        """
+        if not self.hosts.accept(head.get(b"host", b"")):
+            return Problem(
+                HTTPStatus.BAD_REQUEST,
+                ProblemKind.UNKNOWN_HOST,
+                "The Host header must be one of the service's names; the operator sets SEQUELA_TRUSTED_HOSTS.",
+            )
+        declared = head.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared[:20]) > self.max_body_bytes:
+            return _too_large(self.max_body_bytes)
+        return None
+
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route, method = _route(scope), _method(scope["method"])
+        route = str(getattr(scope.get("route"), "path", UNMATCHED))
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
         self.metrics.count_request(route=route, status=status, seconds=seconds)
-        log_event(
-            Event.REQUEST,
-            request_id=scope["request_id"],
-            key=scope["key"],
-            route=route,
-            method=method,
-            status=status,
-            duration_ms=round(1000 * seconds, 3),
-            **scope["log"],
+        self.lines.add(
+            {
+                "request_id": scope["request_id"],
+                "key": scope["key"],
+                "route": route,
+                "method": method,
+                "status": status,
+                "duration_ms": round(1000 * seconds, 3),
+                **scope["log"],
+            }
         )
         if scope["span"] is not None:
             scope["span"].end(route=route, method=method, status=status, request_id=scope["request_id"])
 
 
-class HostGuard:
-    """Refuses requests under a host name that is not the service's own.
+def _bounded(receive: Receive, max_bytes: int) -> Receive:
+    """Receives a body of undeclared length, and refuses it when it proves to be too large."""
+    received = 0
 
-    Args:
-        app: what is guarded.
-        accepted: names without port, `*.example.org` for all below one, or `*` for all.
-    """
+    async def bounded_receive() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > max_bytes:
+            raise _too_large(max_bytes)
+        return message
 
-    def __init__(self, app: ASGIApp, *, accepted: Sequence[str]) -> None:
-        self.app = app
-        self.exact = {name.lower() for name in accepted}
-        self.below = tuple(name[1:].lower() for name in accepted if name.startswith("*."))
-        self.all = "*" in self.exact
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers 400 for another host name, and passes the rest on."""
-        if self.all or scope["type"] != "http" or self._accepts(_host_name(scope["head"].get(b"host", b""))):
-            await self.app(scope, receive, send)
-            return
-        problem = Problem(
-            HTTPStatus.BAD_REQUEST,
-            ProblemKind.UNKNOWN_HOST,
-            "The Host header must be one of the service's names; the operator sets SEQUELA_TRUSTED_HOSTS.",
-        )
-        await problem.response()(scope, receive, send)
-
-    def _accepts(self, host: str) -> bool:
-        return host in self.exact or (bool(self.below) and host.endswith(self.below))
+    return bounded_receive
 
 
-class BodyLimit:
-    """Refuses a body that is, or grows, larger than the limit, before it fills the memory.
-
-    The server reads on and discards the rest: a connection that is closed at once would be reset, and the
-    sender would never see why.
-    """
-
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers 413 for a larger body, and passes the rest on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        declared = scope["head"].get(b"content-length", b"0")
-        if declared.isdigit() and int(declared[:20]) > self.max_bytes:
-            await self._problem().response()(scope, receive, send)
-            return
-        received = 0
-
-        async def limited_receive() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise self._problem()
-            return message
-
-        await self.app(scope, limited_receive, send)
-
-    def _problem(self) -> Problem:
-        return Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            ProblemKind.BODY_TOO_LARGE,
-            f"The body must be at most {self.max_bytes} bytes.",
-        )
+def _too_large(max_bytes: int) -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        ProblemKind.BODY_TOO_LARGE,
+        f"The body must be at most {max_bytes} bytes.",
+    )
 
 
-def _request_id(given: bytes) -> str:
+def _request_id(given: bytes | None) -> str:
     """The sender's id if it is a UUID, which cannot spell a name; a new one otherwise."""
-    try:
-        return str(uuid.UUID(given.decode("latin-1"))) if len(given) == 36 else str(uuid.uuid4())
-    except ValueError:
-        return str(uuid.uuid4())
-
-
-def _route(scope: Scope) -> str:
-    return str(getattr(scope.get("route"), "path", UNMATCHED))
-
-
-def _method(method: str) -> str:
-    return method if method in HTTPMethod.__members__ else "OTHER"
+    if given is not None and len(given) == 36:
+        with contextlib.suppress(ValueError):
+            return str(uuid.UUID(given.decode("latin-1")))
+    return new_id()
 
 
 def _host_name(host: bytes) -> str:
