@@ -47,9 +47,11 @@ MIGRATIONS: tuple[str, ...] = (
 
 # Any number will do, as long as every replica takes the same one while it prepares the tables.
 LOCK = "SELECT pg_advisory_xact_lock(7316205541)"
-SCHEMA_TABLE = "CREATE TABLE IF NOT EXISTS live_schema (version integer NOT NULL)"
-SCHEMA = "SELECT version FROM live_schema"
-SET_SCHEMA = "WITH gone AS (DELETE FROM live_schema) INSERT INTO live_schema VALUES (%(version)s)"
+# The identity tells the store from every other one, whatever its address; a cache that several stores share needs it.
+SCHEMA_TABLE = "CREATE TABLE IF NOT EXISTS live_schema (version integer NOT NULL, identity text NOT NULL)"
+SCHEMA = "SELECT version, identity FROM live_schema"
+FIRST_SCHEMA = "INSERT INTO live_schema VALUES (0, %(identity)s)"
+SET_SCHEMA = "UPDATE live_schema SET version = %(version)s"
 TOUCH = "UPDATE live_schema SET version = version RETURNING version"
 
 _UNKEPT = "NOT EXISTS (SELECT FROM live_kept WHERE scope = %(scope)s::bytea)"

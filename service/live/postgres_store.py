@@ -7,6 +7,7 @@ somebody turned that off. Cached states are kept unlogged: a crash of the databa
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -28,7 +29,13 @@ class PostgresStore:
     Args:
         url: libpq's address of the database, such as `postgresql://user@host/name`.
         timeout_s: how long a statement may take before the store counts as failed.
+
+    Attributes:
+        identity: tells this store from every other one; known once it is open. A copy of a database has that of the
+            original.
     """
+
+    identity: str
 
     def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
         try:
@@ -48,7 +55,7 @@ class PostgresStore:
             StoreError: with the remedy, if they are a later release's or the database cannot be reached.
         """
         try:
-            await self._preparing.use(_migrate)
+            self.identity = await self._preparing.use(_migrate)
         except LostError:
             raise StoreError(
                 "store must stay reachable while it is prepared, got a lost connection; start again"
@@ -144,18 +151,21 @@ class PostgresStore:
         await self._states.fetch(sql.DROP_STATES, {"numbers": list(numbers)})
 
 
-async def _migrate(connection: AsyncConnection[Row]) -> None:
-    """Brings the tables to this release's schema; replicas that start together do it one after the other."""
+async def _migrate(connection: AsyncConnection[Row]) -> str:
+    """Brings the tables to this release's schema, one replica after the other, and gives the store's identity."""
     async with connection.transaction():
         await connection.execute(sql.LOCK)
         await connection.execute(sql.SCHEMA_TABLE)
         rows = await (await connection.execute(sql.SCHEMA)).fetchall()
-        found = int(rows[0][0]) if rows else 0
+        found, identity = rows[0] if rows else (0, secrets.token_hex(16))
         if found > STORE_SCHEMA:
             _check_schema(rows)
+        if not rows:
+            await connection.execute(sql.FIRST_SCHEMA, {"identity": identity})
         for script in sql.MIGRATIONS[found:STORE_SCHEMA]:
             await connection.execute(script.encode())
         await connection.execute(sql.SET_SCHEMA, {"version": STORE_SCHEMA})
+    return str(identity)
 
 
 def _check_schema(rows: Sequence[Row]) -> None:

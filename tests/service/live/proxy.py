@@ -6,20 +6,17 @@ import asyncio
 import contextlib
 from typing import Self
 
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-
 
 class Proxy:
     """Passes bytes on until it is told otherwise.
 
     Args:
-        url: address of the PostgreSQL server behind it.
+        host: where the server behind it listens.
+        port: its port.
     """
 
-    def __init__(self, url: str) -> None:
-        given = conninfo_to_dict(url)
-        self._target = (str(given["host"]), int(given.get("port", 5432)))
-        self._given = url
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
         self._pairs: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = True
@@ -30,7 +27,6 @@ class Proxy:
         self._passing.set()
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
-        self.url = make_conninfo(self._given, host="127.0.0.1", port=self.port)
         return self
 
     async def __aexit__(self, *failure: object) -> None:

@@ -5,6 +5,7 @@ import contextlib
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.live.postgres_store import PostgresStore
 from service.live.store import STORE_SCHEMA, CachedState, ConflictError, Kept, StoreError
@@ -22,6 +23,14 @@ def administer(url, statement):
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
+
+
+@contextlib.asynccontextmanager
+async def before(url):
+    """A proxy before the server, and the server's address through it."""
+    given = conninfo_to_dict(url)
+    async with Proxy(given["host"], int(given.get("port", 5432))) as proxy:
+        yield proxy, make_conninfo(url, host="127.0.0.1", port=proxy.port)
 
 
 def end_connections(url):
@@ -66,7 +75,7 @@ def test_an_address_that_is_none_is_refused_without_repeating_it():
 
 def test_a_database_that_goes_away_fails_every_call_and_serves_again_once_it_is_back(url):
     async def work():
-        async with Proxy(url) as proxy, postgres(proxy.url, timeout_s=2) as store:
+        async with before(url) as (proxy, way), postgres(way, timeout_s=2) as store:
             made = await store.create("a", b"1", at_s=1, secret=SECRET)
             await proxy.cut()
             for call in (
@@ -89,7 +98,7 @@ def test_a_database_that_goes_away_fails_every_call_and_serves_again_once_it_is_
 
 def test_a_database_that_freezes_fails_in_time_and_holds_nobody_up_afterwards(url):
     async def work():
-        async with Proxy(url) as proxy, postgres(proxy.url, timeout_s=0.3) as store:
+        async with before(url) as (proxy, way), postgres(way, timeout_s=0.3) as store:
             made = await store.create("a", b"1", at_s=1, secret=SECRET)
             proxy.freeze()
             async with asyncio.timeout(5):
@@ -107,7 +116,7 @@ def test_a_database_that_freezes_fails_in_time_and_holds_nobody_up_afterwards(ur
 
 def test_a_commit_whose_answer_is_lost_is_never_reported_as_done_and_is_there_once_at_most(url):
     async def work():
-        async with Proxy(url) as proxy, postgres(proxy.url, timeout_s=2) as store:
+        async with before(url) as (proxy, way), postgres(way, timeout_s=2) as store:
             for i in range(25):
                 made = await store.create(f"s{i}", b"1", at_s=1, secret=SECRET)
                 proxy.cut_after(answers=i % 5)
