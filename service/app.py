@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
 
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import Scorer
@@ -16,6 +17,9 @@ from service.audit import Audit, AuditEvent, NoAudit
 from service.errors import ProblemDocument, install_error_handlers
 from service.facts import model_card, model_facts
 from service.inference import InferenceThread
+from service.live import routes as stays
+from service.live.stepper import Stepper
+from service.live.upkeep import kept_up, make_live_stays
 from service.logs import Event, RequestLines, log_failure
 from service.metrics import Metrics
 from service.middleware import Envelope
@@ -81,7 +85,12 @@ def create_app(
     app.state.access = Access.of(settings)
     app.state.lines = RequestLines()
     app.state.traces = Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
+    stepper = Stepper(scorer, origin, service.inference)
+    app.state.live, app.state.keeping = make_live_stays(
+        settings, lambda _: stepper, metrics=metrics, audit=service.audit
+    )
     app.include_router(router)
+    app.include_router(stays.router)
     install_error_handlers(app)
     app.add_middleware(
         Envelope,
@@ -104,10 +113,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log_failure(Event.FAILED, error, request_id="")  # the server ends, and says no more than that
         raise
     digest, version = service.facts.digest, service.facts.version or ""
-    service.audit.record(AuditEvent.STARTED, digest=digest, version=version)
-    service.ready = True
-    yield
-    service.ready = False
+    async with kept_up(app.state.live, app.state.keeping, service.settings, service.audit):
+        service.audit.record(AuditEvent.STARTED, digest=digest, version=version)
+        service.ready = True
+        yield
+        service.ready = False
     service.inference.close()
     service.audit.record(AuditEvent.STOPPED, digest=digest, version=version)
     service.audit.close()
@@ -122,9 +132,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schema["components"]["securitySchemes"] = SECURITY_SCHEMES
         components = schema["components"]["schemas"]
-        for model in (ScoreRequest, ProblemDocument):
-            described = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            components.update(described.pop("$defs"))
-            components[model.__name__] = described
+        adapters: dict[str, TypeAdapter[Any]] = {"ScoreRequest": TypeAdapter(ScoreRequest), **stays.SCHEMAS}
+        for name, adapter in {**adapters, "ProblemDocument": TypeAdapter(ProblemDocument)}.items():
+            described = adapter.json_schema(ref_template="#/components/schemas/{model}")
+            components.update(described.pop("$defs", {}))
+            components[name] = described
         app.openapi_schema = schema
     return app.openapi_schema

@@ -38,6 +38,9 @@ class ProblemKind(StrEnum):
     FORBIDDEN = "forbidden"
     RATE_LIMITED = "rate-limited"
     UNAVAILABLE = "unavailable"
+    NOT_FOUND = "not-found"
+    CONFLICT = "conflict"
+    REPEAT_KEY = "repeat-key"
     HTTP = "http"
     INTERNAL = "internal"
 

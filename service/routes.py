@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -13,7 +12,8 @@ from fastapi.responses import PlainTextResponse
 from service import metrics as prometheus
 from service.access import GuardedRoute, needs
 from service.audit import Audit, AuditEvent
-from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument, ProblemKind
+from service.bodies import JSON, read_json
+from service.errors import PROBLEM_MEDIA_TYPE, ProblemDocument
 from service.inference import InferenceThread
 from service.keys import Scope
 from service.metrics import Metrics
@@ -23,8 +23,6 @@ from service.scoring import StayScoring
 from service.settings import Settings
 
 router = APIRouter(route_class=GuardedRoute)
-
-JSON = "application/json"
 
 
 @dataclass
@@ -83,7 +81,7 @@ _SCORE_BODY: dict[str, Any] = {
 )
 async def score(request: Request, service: Shared) -> Response:
     """Scores a stay so far; every answer carries the disclaimer."""
-    body = await _read_json(request, seconds=service.settings.body_timeout_s)
+    body = await read_json(request, seconds=service.settings.body_timeout_s)
     scored = await service.inference.run(service.scoring.score, body)
     service.metrics.count_rejected(scored.rejected)
     service.metrics.observe_scores(scored.outputs, scored.risks, version=service.facts.version or "")
@@ -161,30 +159,3 @@ async def ready(response: Response, service: Shared) -> Health:
 async def metrics(service: Shared) -> Response:
     """Requests, latency, scores and rejected inputs; no label comes from a patient or a sender."""
     return Response(service.metrics.exposition(), media_type=prometheus.CONTENT_TYPE)
-
-
-async def _read_json(request: Request, *, seconds: float) -> bytes:
-    """The body of a JSON request.
-
-    Raises:
-        Problem: 415 for another media type or a compressed body, 408 if the body does not arrive in time.
-    """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != JSON:
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemKind.MEDIA_TYPE, f"The body must be {JSON}.")
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        # A few compressed kilobytes may hold gigabytes: the limit of the body would mean nothing.
-        detail = "The body must not be compressed."
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemKind.MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"}
-        )
-    try:
-        async with asyncio.timeout(seconds):
-            return await request.body()
-    except TimeoutError:
-        raise Problem(
-            HTTPStatus.REQUEST_TIMEOUT,
-            ProblemKind.BODY_TOO_SLOW,
-            f"The body must arrive within {seconds:g} s.",
-            headers={"Connection": "close"},
-        ) from None

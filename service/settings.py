@@ -10,6 +10,11 @@
 | `SEQUELA_KEYS` | file of API keys; needed unless it listens on the loopback interface | none |
 | `SEQUELA_RATE_LIMIT` | requests that a key may make, unless it has a rate of its own | `6000/minute` |
 | `SEQUELA_AUDIT` | folder of the audit, of this process alone; `off` for none | `audit` in the cache |
+| `SEQUELA_STORE` | where live stays are: `sqlite:///…`, `postgresql://…`, or `memory:` | `stays.sqlite3` in the cache |
+| `SEQUELA_STATE_CACHE` | `redis://…` where replicas share folded states | none: the store keeps them |
+| `SEQUELA_STATE_BYTES` | memory for live stays; the least used leave it | 1 GiB |
+| `SEQUELA_RETENTION_H` | hours after its last change at which a stay is deleted | none: never |
+| `SEQUELA_MAX_LISTENERS` | open event streams | 256 |
 | `SEQUELA_OTLP_ENDPOINT` | OpenTelemetry collector that traces go to | none: no traces |
 | `SEQUELA_FETCH_TIMEOUT_S` | how long MLflow may take at start before the last verified copy is used | 60 |
 | `SEQUELA_MAX_BODY_BYTES` | largest request body | 4 MiB |
@@ -69,6 +74,11 @@ class Settings(BaseSettings):
     keys: Path | None = None
     rate_limit: Annotated[str, Field(min_length=1)] = "6000/minute"
     audit: str = ""
+    store: str = ""
+    state_cache: str = ""
+    state_bytes: Count = 1024**3
+    retention_h: Annotated[float, Field(gt=0)] | None = None
+    max_listeners: Count = 256
     otlp_endpoint: Annotated[str, Field(pattern=r"^https?://")] | None = None
     fetch_timeout_s: Seconds = 60.0
     max_body_bytes: Count = 4 * 1024 * 1024
@@ -92,6 +102,11 @@ class Settings(BaseSettings):
         if self.audit.lower() == "off":
             return None
         return Path(self.audit) if self.audit else self.cache / "audit"
+
+    @property
+    def store_address(self) -> str:
+        """Where live stays are kept."""
+        return self.store or f"sqlite:///{self.cache / 'stays.sqlite3'}"
 
     @property
     def accepted_hosts(self) -> tuple[str, ...]:

@@ -94,12 +94,12 @@ class StayFacts:
     Args:
         profile: what is known at admission.
         held: observations and notes that count, by identifier.
-        first: every identifier that was ever accepted, with what it first said.
+        first: what was first said under every identifier that was ever accepted.
     """
 
     profile: Profile = field(default_factory=Profile)
     held: dict[str, Fact] = field(default_factory=dict)
-    first: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    first: dict[str, Fact] = field(default_factory=dict)
 
     def is_new(self, fact: Fact) -> bool:
         """Whether nothing with the fact's identifier was accepted before.
@@ -108,7 +108,7 @@ class StayFacts:
             ContradictionError: if something else was accepted under it.
         """
         said = self.first.get(fact.identifier)
-        if said is not None and said != (type(fact).__name__, *fact[1:]):
+        if said is not None and (type(said) is not type(fact) or said[1:] != fact[1:]):
             raise ContradictionError
         return said is None
 
@@ -117,8 +117,11 @@ class StayFacts:
         for fact in facts:
             identifier = fact.identifier
             if identifier not in self.first:
-                self.first[identifier] = (type(fact).__name__, *fact[1:])
-                self.held[identifier] = fact
+                self.first[identifier] = self.held[identifier] = fact
+
+    def accepted(self) -> Iterable[Fact]:
+        """Everything that was ever accepted, as it was first said."""
+        return self.first.values()
 
     def correct(self, identifier: str, fact: Fact) -> None:
         """Puts another fact in the place of one that counts."""

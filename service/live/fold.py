@@ -46,14 +46,14 @@ class Score:
         values: calibrated risks, probabilities or the number, one an output.
         spread: how much the members disagree about each; None for one member.
         intervals: lower and upper end of each; None where the model has none.
-        label_sets: per target, whether each label is compatible; None where the model has none.
+        label_sets: per target and level, whether each label is compatible; None where the model has none.
     """
 
     time_min: int
-    values: tuple[float, ...]
-    spread: tuple[float, ...] | None = None
-    intervals: tuple[tuple[float, float], ...] | None = None
-    label_sets: tuple[tuple[bool, ...], ...] | None = None
+    values: Sequence[float]
+    spread: Sequence[float] | None = None
+    intervals: Sequence[Sequence[float]] | None = None
+    label_sets: Sequence[Sequence[Sequence[bool]]] | None = None
 
 
 class StepModel(Protocol):
@@ -105,11 +105,13 @@ class Fold:
         """Whether one of these minutes lies before the open step."""
         return self.open is not None and any(grid.step_of(minute) < self.open for minute in minutes)
 
-    def steps_until(self, grid: GridSpec, minute: int) -> int:
-        """No fewer than the steps that the stay has once something at this minute is known."""
+    def steps_with(self, grid: GridSpec, minutes: Iterable[int], end_min: int) -> int:
+        """No fewer than the steps that the stay has with something at these minutes, scored until `end_min`."""
         opened = ADMISSION if self.open is None else self.open
-        further = grid.step_of(minute) - opened
-        return self.committed + 2 + (max(further, 0) if grid.kind is GridKind.FIXED else 1)
+        if grid.kind is GridKind.EVENT:
+            return self.committed + 2 + len({minute for minute in minutes if minute > opened})
+        latest = max((grid.step_of(minute) for minute in minutes), default=opened)
+        return self.committed + 2 + max(latest, end_min // grid.width_min, opened) - opened
 
 
 async def advance(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import orjson
+
 from models.errors import ArtifactError
 from service.live.facts import Fact, Note, Observation, Profile, StayFacts
 from service.live.store import Entry
-
-_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class Change(StrEnum):
@@ -72,7 +71,7 @@ def withdrawal_entry(identifier: str, answered: Answered) -> bytes:
 def _entry(change: Change, answered: Answered, **content: Any) -> bytes:
     a = answered
     said = [a.prediction_id, a.as_of_min, a.steps, a.values, a.digest, a.model_version]
-    return _dumps({"k": change, **content, "a": said}).encode()
+    return orjson.dumps({"k": change, **content, "a": said}, default=tuple)
 
 
 @dataclass
@@ -101,7 +100,7 @@ class Journal:
                     f"entries must follow each other, got {entry.version} after {self.version}; restore the store"
                 )
             try:
-                self._take(json.loads(entry.payload), entry)
+                self._take(orjson.loads(entry.payload), entry)
             except (ValueError, KeyError, TypeError, IndexError) as error:
                 raise ArtifactError(
                     "entry must be one that this release reads, got another; serve with the release that wrote it"
@@ -114,9 +113,9 @@ class Journal:
             case Change.PROFILE:
                 self.facts.profile = Profile(*content["p"])
             case Change.FACTS:
-                self.facts.add(_facts(content))
+                self.facts.add(facts_of(content))
             case Change.CORRECTION:
-                (fact,) = _facts(content)
+                (fact,) = facts_of(content)
                 self.facts.correct(content["i"], fact)
             case Change.WITHDRAWAL:
                 self.facts.withdraw(content["i"])
@@ -126,6 +125,7 @@ class Journal:
         )
 
 
-def _facts(content: dict[str, Any]) -> list[Fact]:
+def facts_of(content: dict[str, Any]) -> list[Fact]:
+    """The facts that an entry's content holds."""
     observations: list[Fact] = [Observation(*row) for row in content.get("o", ())]
     return observations + [Note(*row) for row in content.get("n", ())]

@@ -76,6 +76,11 @@ class Taken:
     flagged: list[int]
     unused: set[str]
 
+    @property
+    def minutes(self) -> list[int]:
+        """Minutes of what the model reads."""
+        return [r.minute for r in self.readings] + [c.minute for c in self.charted]
+
 
 class Reader:
     """Reads facts for one model.
@@ -99,6 +104,11 @@ class Reader:
     def accepts(self, channel: str, unit: str) -> bool:
         """Whether a declared channel accepts the unit."""
         return self._rule(channel, unit) is not None
+
+    def units(self, channel: str) -> tuple[str, ...]:
+        """Units that a declared channel accepts."""
+        declared = self.vocabulary.channels[self.vocabulary.channel_index[channel]]
+        return (declared.unit, *declared.accepts)
 
     def take(self, observations: Sequence[Observation], notes: Iterable[Note]) -> Taken:
         """What the model makes of facts."""

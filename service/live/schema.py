@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from service.errors import from_validation
 from service.schema import Hours, Moment, StaticValue, Unit
+from service.strict_json import read_strict
 
 T = TypeVar("T")
 
@@ -149,12 +150,13 @@ def parse(adapter: TypeAdapter[T], body: bytes, *, known: frozenset[str]) -> T:
     Raises:
         Problem: 422 with the places that do not hold.
     """
+    value = read_strict(body)
     try:
-        return adapter.validate_json(body)
+        return adapter.validate_python(value)
     except ValidationError as error:
         raise from_validation(error, known=known | FIELDS) from None
 
 
 def identifier_holds(stay_id: str) -> bool:
-    """Whether a stay's identifier in a path is one: of 1 to 200 characters, all of them printable."""
-    return 1 <= len(stay_id) <= 200 and stay_id.isprintable()
+    """Whether a stay's identifier in a path is one: of 1 to 200 printable characters, in UTF-8."""
+    return 1 <= len(stay_id) <= 200 and stay_id.isprintable() and "\ufffd" not in stay_id
