@@ -1,5 +1,7 @@
 """`python -m service`: settings from the environment, a verified model, then HTTP until SIGTERM.
 
+`python -m service keys` and `python -m service audit` are in `service.commands`.
+
 Exit status: 0 ended by a signal, 1 refused to start with a reason on standard error, 2 wrong settings.
 """
 
@@ -13,21 +15,28 @@ import sys
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from models.disclaimer import DISCLAIMER_EN
 from models.errors import ConfigError, SequelaError
+from service import commands
+from service.access import Access
 from service.app import create_app
+from service.audit import AuditLog
 from service.logs import Event, configure_logging, log_event
 from service.protocol import ResearchProtocol
-from service.selection import Selected, select_model
+from service.selection import select_model
 from service.settings import Settings, settings_from_environment
 
 
 def main() -> int:
-    """Runs the service and returns its exit status."""
+    """Runs the service, or one of its commands, and returns its exit status."""
+    if sys.argv[1:2] in (["keys"], ["audit"]):
+        return commands.main(sys.argv[1:])
     argparse.ArgumentParser(
         prog="python -m service",
-        description="Serves one registered model over HTTP. Settings come from the environment: docs/service.md.",
+        description="Serves one registered model over HTTP. Settings come from the environment: docs/service.md. "
+        "`python -m service keys --help` and `python -m service audit --help` tell of its commands.",
         epilog=DISCLAIMER_EN,
     ).parse_args()
     configure_logging()
@@ -36,16 +45,18 @@ def main() -> int:
         signal.signal(number, _end)
     try:
         settings = settings_from_environment()
+        Access.of(settings)  # whoever forgot the keys hears so at once, not after a download
+        audit = None if settings.audit_folder is None else AuditLog(settings.audit_folder)
         selected = select_model(settings)
         listening = _listen(settings)
+        app = create_app(settings, selected.scorer, origin=selected.origin, audit=audit)
     except SequelaError as error:
         sys.stderr.write(f"sequela serve: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
-    return _serve(settings, selected, listening)
+    return _serve(settings, app, listening)
 
 
-def _serve(settings: Settings, selected: Selected, listening: socket.socket) -> int:
-    app = create_app(settings, selected.scorer, origin=selected.origin)
+def _serve(settings: Settings, app: FastAPI, listening: socket.socket) -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
