@@ -121,8 +121,7 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
         ConfigError: if it cannot be read, is no key file, or may be written by everybody.
     """
     try:
-        if path.stat().st_mode & 0o002:
-            raise ConfigError(f"key file must not be writable by all, got {path}; run: chmod o-w {path}")
+        writable = bool(path.stat().st_mode & 0o002)
         stored = json.loads(path.read_bytes())
         if stored["schema"] != SCHEMA:
             raise ValueError(stored["schema"])
@@ -131,6 +130,8 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
         raise ConfigError(f"key file must be readable, got {path} ({error.strerror}); {MAKE_ONE}") from None
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"key file must be one of schema {SCHEMA}, got {path}; {MAKE_ONE}") from None
+    if writable:
+        raise ConfigError(f"key file must not be writable by all, got {path}; run: chmod o-w {path}")
     if len({key.id for key in keys}) < len(keys):
         raise ConfigError(f"key file must name each id once, got {path}; remove one of the two")
     return keys

@@ -8,7 +8,7 @@ import jiter
 
 from service.errors import Problem, invalid_input
 
-MAX_DEPTH = 200
+MAX_DEPTH = 201
 """The parser's own bound; a schema without further fields allows far less."""
 
 
