@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(keys, "revoke", _revoke, "end a key at once").add_argument("id", help="the public part of the key")
     audit = groups.add_parser("audit", help="verify the audit").add_subparsers(required=True)
     check = _command(audit, "verify", _verify, "follow the chain from its first record to its last")
-    check.add_argument("folders", nargs="*", type=Path, help="chains; default that of SEQUELA_AUDIT")
+    check.add_argument("--folder", action="append", type=Path, help="a chain; default that of SEQUELA_AUDIT")
     check.add_argument("--expect", default="", metavar="HASH", help="a record's hash that was noted before")
     return parser
 
@@ -101,7 +101,7 @@ def _revoke(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 
 def _verify(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    folders = args.folders or ([settings.audit_folder] if settings.audit_folder else [])
+    folders = args.folder or ([settings.audit_folder] if settings.audit_folder else [])
     if not folders:
         raise ConfigError("folder must be given where SEQUELA_AUDIT is off, got none; name it")
     chains, whole = [], True

@@ -12,13 +12,14 @@ from typing import Any
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument("action", choices=["verify"], help="follow the chain from its first record to its last")
-    parser.add_argument("folders", nargs="*", help="chains; default that of SEQUELA_AUDIT")
+    parser.add_argument("--folder", action="append", default=[], help="a chain; default that of SEQUELA_AUDIT")
     parser.add_argument("--expect", metavar="HASH", help="a record's hash that was noted before")
 
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Becomes `python -m service audit`, whose answer and exit status are the command's."""
     del say
-    given = [*(["--json"] if args.json else []), *(["--expect", args.expect] if args.expect else []), *args.folders]
+    folders = [word for folder in args.folder for word in ("--folder", folder)]
+    given = [*(["--json"] if args.json else []), *(["--expect", args.expect] if args.expect else []), *folders]
     command = [sys.executable, "-m", "service", "audit", args.action, *given]
     os.execv(sys.executable, command)  # noqa: S606 - this interpreter, own arguments
