@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import Scorer
+from service import batch
 from service.access import SECURITY_SCHEMES, Access
 from service.audit import Audit, AuditEvent, NoAudit
 from service.errors import ProblemDocument, install_error_handlers
@@ -57,22 +58,7 @@ def create_app(
         ConfigError: if it would be open to others without keys, or keys or traces cannot be had.
     """
     origin = origin or Origin()
-    metrics = Metrics()
-    metrics.set_model(
-        name=scorer.bundle.name,
-        version=origin.version or "",
-        digest=scorer.digest,
-        source=str(origin.source),
-    )
-    service = Service(
-        settings=settings,
-        scoring=StayScoring(scorer, origin, settings),
-        inference=InferenceThread(max_waiting=settings.max_waiting),
-        metrics=metrics,
-        audit=audit or NoAudit(),
-        facts=model_facts(scorer, origin),
-        card=model_card(scorer),
-    )
+    service = _service(settings, scorer, origin, audit or NoAudit())
     app = FastAPI(
         title=TITLE,
         description=DESCRIPTION,
@@ -85,23 +71,40 @@ def create_app(
     app.state.access = Access.of(settings)
     app.state.lines = RequestLines()
     app.state.traces = Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
-    stepper = Stepper(scorer, origin, service.inference)
+    app.state.stepper = stepper = Stepper(scorer, origin, service.inference)
     app.state.live, app.state.keeping = make_live_stays(
-        settings, lambda _: stepper, metrics=metrics, audit=service.audit
+        settings, lambda _: stepper, metrics=service.metrics, audit=service.audit
     )
-    app.include_router(router)
-    app.include_router(stays.router)
+    # Not by `include_router`, whose routers within routers cost every request; the most asked for come first.
+    app.router.routes.extend([*stays.router.routes, *router.routes, *batch.router.routes])
     install_error_handlers(app)
     app.add_middleware(
         Envelope,
-        metrics=metrics,
+        metrics=service.metrics,
         lines=app.state.lines,
         accepted_hosts=settings.accepted_hosts,
         max_body_bytes=settings.max_body_bytes,
+        streamed=frozenset({batch.PATH}),
         tracer=app.state.traces,
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
+
+
+def _service(settings: Settings, scorer: Scorer, origin: Origin, audit: Audit) -> Service:
+    metrics = Metrics()
+    metrics.set_model(
+        name=scorer.bundle.name, version=origin.version or "", digest=scorer.digest, source=str(origin.source)
+    )
+    return Service(
+        settings=settings,
+        scoring=StayScoring(scorer, origin, settings),
+        inference=InferenceThread(max_waiting=settings.max_waiting),
+        metrics=metrics,
+        audit=audit,
+        facts=model_facts(scorer, origin),
+        card=model_card(scorer),
+    )
 
 
 @asynccontextmanager
@@ -109,6 +112,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     try:
         await service.inference.run(service.scoring.warm_up)
+        await app.state.stepper.warm_up()
     except Exception as error:
         log_failure(Event.FAILED, error, request_id="")  # the server ends, and says no more than that
         raise

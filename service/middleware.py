@@ -104,6 +104,7 @@ class Envelope:
         lines: logs them.
         accepted_hosts: names under which the service may be called.
         max_body_bytes: largest body, declared or not.
+        streamed: paths whose routes read bodies of any length line by line, and bound each line themselves.
         tracer: makes spans, where traces are on.
     """
 
@@ -115,6 +116,7 @@ class Envelope:
         lines: RequestLines,
         accepted_hosts: Sequence[str],
         max_body_bytes: int,
+        streamed: frozenset[str] = frozenset(),
         tracer: Tracer | None = None,
     ) -> None:
         self.app = app
@@ -122,6 +124,7 @@ class Envelope:
         self.lines = lines
         self.hosts = Hosts(accepted_hosts)
         self.max_body_bytes = max_body_bytes
+        self.streamed = streamed
         self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +148,8 @@ class Envelope:
             await send(message)
 
         try:
-            problem = self._refusal(head)
+            streamed = scope["path"] in self.streamed
+            problem = self._refusal(head, streamed=streamed)
             if problem is not None:
                 await problem.response()(scope, receive, send_with_headers)
             else:
@@ -163,7 +167,7 @@ class Envelope:
         finally:
             self._record(scope, status or CLIENT_GONE, time.perf_counter() - started)
 
-    def _refusal(self, head: dict[bytes, bytes]) -> Problem | None:
+    def _refusal(self, head: dict[bytes, bytes], *, streamed: bool) -> Problem | None:
         """What the headers alone are refused for.
 
         Where the body is too large the server reads on and discards the rest: a connection that is closed at once
@@ -176,7 +180,7 @@ class Envelope:
                 "The Host header must be one of the service's names; the operator sets SEQUELA_TRUSTED_HOSTS.",
             )
         declared = head.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared[:20]) > self.max_body_bytes:
+        if not streamed and declared.isdigit() and int(declared[:20]) > self.max_body_bytes:
             return _too_large(self.max_body_bytes)
         return None
 

@@ -19,7 +19,7 @@ from service.keys import Scope
 from service.metrics import Metrics
 from service.schema import ScoreRequest
 from service.schema_answers import BinaryAnswer, Health, ModelFacts, MulticlassAnswer, RegressionAnswer
-from service.scoring import StayScoring
+from service.scoring import Scored, StayScoring
 from service.settings import Settings
 
 router = APIRouter(route_class=GuardedRoute)
@@ -83,6 +83,13 @@ async def score(request: Request, service: Shared) -> Response:
     """Scores a stay so far; every answer carries the disclaimer."""
     body = await read_json(request, seconds=service.settings.body_timeout_s)
     scored = await service.inference.run(service.scoring.score, body)
+    counts = tell_scored(service, scored, request)
+    request.scope["log"].update(prediction_id=scored.prediction_id, rejected=scored.rejected.total(), **counts)
+    return Response(scored.content, media_type=JSON)
+
+
+def tell_scored(service: Service, scored: Scored, request: Request) -> dict[str, int]:
+    """Counts and records a score that is about to be answered; what may be logged of it."""
     service.metrics.count_rejected(scored.rejected)
     service.metrics.observe_scores(scored.outputs, scored.risks, version=service.facts.version or "")
     counts = {"observations": scored.observations, "notes": scored.notes, "steps": scored.steps}
@@ -95,8 +102,7 @@ async def score(request: Request, service: Shared) -> Response:
         prediction_id=scored.prediction_id,
         counts=counts,
     )
-    request.scope["log"].update(prediction_id=scored.prediction_id, rejected=scored.rejected.total(), **counts)
-    return Response(scored.content, media_type=JSON)
+    return counts
 
 
 _KEY_PROBLEMS: dict[int | str, dict[str, Any]] = dict.fromkeys((401, 403, 429), _PROBLEM)

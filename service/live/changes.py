@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any
 
-from models.intake import Rejection
 from service.audit import AuditEvent
 from service.errors import Problem, ProblemKind, invalid_input
 from service.identifiers import new_id
-from service.live.answers import Outcome
-from service.live.facts import ContradictionError, Fact, Note, Observation, StayFacts
+from service.live.facts import Fact, Observation, StayFacts
 from service.live.fold import Fold, advance, evaluate
-from service.live.intake import Intake, Sent
+from service.live.intake import Intake
 from service.live.journal import Answered, correction_entry, facts_entry, profile_entry, withdrawal_entry
-from service.live.reading import OUTSIDE_SOFT_LIMITS, Taken
+from service.live.news import Fresh, may_repeat, only_new, tell, unrepeated
+from service.live.reading import Taken
+from service.live.restoring import journal_of
 from service.live.schema import CorrectionRequest, ObservationsRequest, StayRequest
 from service.live.session import Known
-from service.live.sessions import journal_of
 from service.live.store import ConflictError, StayStore
+from service.live.wording import Outcome
 from service.metrics import Metrics
 from service.settings import Settings
-
-OTHER_FACT = "must be another one for another observation"
 
 
 @dataclass(slots=True)
@@ -60,20 +57,6 @@ class Draft:
         )
 
 
-@dataclass(slots=True)
-class _Fresh:
-    """The facts of a call that are new to the stay, the places at which they were sent, and what was repeated."""
-
-    observations: list[Observation]
-    notes: list[Note]
-    places: Sequence[int]
-    repeated: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def facts(self) -> list[Fact]:
-        return [*self.observations, *self.notes]
-
-
 class Changes:
     """Drafts changes.
 
@@ -96,15 +79,15 @@ class Changes:
         """
         reader, grid = known.stepper.reader, known.stepper.grid
         sent = self._intake.facts(request, known.profile, reader)
-        fresh = _unrepeated(sent)
+        fresh = unrepeated(sent)
         taken = reader.take(fresh.observations, fresh.notes)
         self._check_end(known.fold, known, taken, sent.as_of_min)
         facts: StayFacts | None = None
         wants_all = request.get("trajectory", False)
         late = known.fold.is_late(grid, taken.minutes)
-        if late or wants_all or _may_repeat(known, fresh, taken):
+        if late or wants_all or may_repeat(known, fresh, taken):
             facts = await self._facts(known)
-            fresh = _new(fresh, facts)
+            fresh = only_new(fresh, facts)
             taken = reader.take(fresh.observations, fresh.notes)
             facts.add(fresh.facts)
             late = known.fold.is_late(grid, taken.minutes)
@@ -118,7 +101,7 @@ class Changes:
             japanese=request.get("disclaimer_language") == "ja",
         )
         draft.added = fresh.facts
-        _tell(draft.outcome, fresh, taken)
+        tell(draft.outcome, fresh, taken)
         if late:
             draft.outcome.replayed_from_min = min(taken.minutes)
         if request.get("identifiers", False):
@@ -140,7 +123,7 @@ class Changes:
         )
         draft.outcome.replayed_from_min = min(before.known_min, fact.known_min)
         observations, notes = ([fact], []) if isinstance(fact, Observation) else ([], [fact])
-        _tell(draft.outcome, _Fresh(observations, notes, (0,)), known.stepper.reader.take(observations, notes))
+        tell(draft.outcome, Fresh(observations, notes, (0,), (0,)), known.stepper.reader.take(observations, notes))
         return draft
 
     async def withdraw(self, known: Known, identifier: str) -> Draft:
@@ -262,63 +245,6 @@ class Changes:
             raise invalid_input([(("observations",), expected)])
 
 
-def _unrepeated(sent: Sent) -> _Fresh:
-    """The call's facts, each once.
-
-    Raises:
-        Problem: 422 if one identifier is given to two facts.
-    """
-    facts = sent.facts
-    named = [fact.observation_id for fact in facts if fact.observation_id is not None]
-    distinct = dict.fromkeys(facts)
-    if len(distinct) == len(facts) and len(set(named)) == len(named):
-        return _Fresh(sent.observations, sent.notes, range(len(sent.observations)))
-    return _new(_Fresh(sent.observations, sent.notes, range(len(sent.observations))), StayFacts())
-
-
-def _new(fresh: _Fresh, facts: StayFacts) -> _Fresh:
-    """Those facts that are new beside these, and beside each other.
-
-    Raises:
-        Problem: 422 if an identifier is known for another fact.
-    """
-    within = StayFacts()
-    kept = _Fresh([], [], [], list(fresh.repeated))
-    groups: tuple[tuple[str, Sequence[Fact], Sequence[int]], ...] = (
-        ("observation", fresh.observations, fresh.places),
-        ("note", fresh.notes, range(len(fresh.notes))),
-    )
-    for kind, found, places in groups:
-        for place, fact in zip(places, found, strict=True):
-            try:
-                new = facts.is_new(fact) and within.is_new(fact)
-            except ContradictionError:
-                raise invalid_input([((f"{kind}s", place, "observation_id"), OTHER_FACT)]) from None
-            within.add([fact])
-            if not new:
-                kept.repeated.append({"input": kind, "index": place, "name": None, "reason": str(Rejection.DUPLICATE)})
-            elif isinstance(fact, Observation):
-                kept.observations.append(fact)
-                kept.places = [*kept.places, place]
-            else:
-                kept.notes.append(fact)
-    return kept
-
-
-def _may_repeat(known: Known, fresh: _Fresh, taken: Taken) -> bool:
-    """Whether something may be known already; the stay's facts then decide."""
-    fold, identifiers = known.fold, known.identifiers
-    if fold.readings and not set(fold.readings).isdisjoint(taken.readings):
-        return True
-    if fold.charted and not set(fold.charted).isdisjoint(taken.charted):
-        return True
-    return any(
-        fact.observation_id is not None and identifiers.may_hold(fact.observation_id)
-        for facts in (fresh.observations, fresh.notes)
-        for fact in facts
-    )
-
-
 def _held(facts: StayFacts, identifier: str) -> Fact:
     fact = facts.held.get(identifier)
     if fact is None:
@@ -326,21 +252,3 @@ def _held(facts: StayFacts, identifier: str) -> Fact:
             HTTPStatus.NOT_FOUND, ProblemKind.NOT_FOUND, "The stay must have the observation, and it has none so named."
         )
     return fact
-
-
-def _tell(outcome: Outcome, fresh: _Fresh, taken: Taken) -> None:
-    """Says what became of what was sent."""
-    outcome.observations, outcome.notes = len(fresh.observations), len(fresh.notes)
-    places = fresh.places
-    outcome.rejected = [
-        *fresh.repeated,
-        *(
-            {"input": "observation", "index": places[place], "name": None, "reason": reason}
-            for place, reason in taken.rejected
-        ),
-    ]
-    outcome.flagged = [
-        {"input": "observation", "index": places[place], "name": None, "reason": OUTSIDE_SOFT_LIMITS}
-        for place in taken.flagged
-    ]
-    outcome.unused = sorted(taken.unused)

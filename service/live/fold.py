@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from models.grid import GridKind, GridSpec
 from service.live.reading import Charted, Reading
@@ -22,8 +22,7 @@ class LateError(ValueError):
     """Raised for readings before the open time step: the stay must be folded anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One time step as a model takes it; sorted, and without repetitions.
 
     Args:
@@ -37,8 +36,7 @@ class Step:
     charted: tuple[Charted, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(NamedTuple):
     """What a model says at one time step.
 
     Args:
@@ -68,8 +66,7 @@ class StepModel(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """The open time step as it was last scored: its score and the state after it."""
 
     step: Step
@@ -77,9 +74,9 @@ class Opened:
     state: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fold:
-    """A live stay as a model knows it.
+    """A live stay as a model knows it; never changed once made.
 
     Args:
         state: after the last committed step.
@@ -137,27 +134,26 @@ async def advance(
         LateError: if something lies before the open step.
     """
     arrived = _by_step(grid, readings, charted)
+    end_min = max(fold.end_min, end_min)
     if not arrived:
-        return fold if end_min <= fold.end_min else replace(fold, end_min=end_min)
+        return fold if end_min == fold.end_min else replace(fold, end_min=end_min)
     numbers = sorted(arrived)
     if fold.open is not None and numbers[0] < fold.open:
         raise LateError
-    opened = min(numbers[0], ADMISSION) if fold.open is None else fold.open
-    closing: list[tuple[int, Fold]] = []
-    now = replace(fold, open=opened)
-    for number in numbers:
-        while opened < number:
-            closing.append((opened, now))
-            opened = number if grid.kind is GridKind.EVENT else opened + 1
-            now = replace(now, open=opened, readings=(), charted=(), opened=None)
-        now = _joined(now, *arrived[number])
-    state = await _committed(fold.state, closing, model, grid)
+    number = min(numbers[0], ADMISSION) if fold.open is None else fold.open
+    held = _Open(number, fold.readings, fold.charted)
+    closing: list[_Open] = []
+    for wanted in numbers:
+        while held.number < wanted:
+            closing.append(held)
+            held = _Open(wanted if grid.kind is GridKind.EVENT else held.number + 1, (), ())
+        held = held.joined(*arrived[wanted])
     seen = fold.seen
     for reading in readings:
         seen |= 1 << reading.channel
-    return replace(
-        now, state=state, committed=fold.committed + len(closing), end_min=max(fold.end_min, end_min), seen=seen
-    )
+    state = await _committed(fold, closing, model, grid) if closing else fold.state
+    opened = None if closing else fold.opened
+    return Fold(state, fold.committed + len(closing), held.number, held.readings, held.charted, end_min, seen, opened)
 
 
 async def evaluate(fold: Fold, model: StepModel, grid: GridSpec, *, as_of_min: int = 0) -> tuple[Score, int, Fold]:
@@ -179,7 +175,7 @@ async def evaluate(fold: Fold, model: StepModel, grid: GridSpec, *, as_of_min: i
     if opened is None or opened.step != step:
         score, state = await model.step(fold.state, step)
         opened = Opened(step, score, state)
-        fold = replace(fold, opened=opened)
+        fold = Fold(fold.state, fold.committed, fold.open, fold.readings, fold.charted, fold.end_min, fold.seen, opened)
     tail = _tail(grid, number, end)
     score, state = opened.score, opened.state
     if len(tail) > 1:
@@ -189,15 +185,25 @@ async def evaluate(fold: Fold, model: StepModel, grid: GridSpec, *, as_of_min: i
     return score, fold.committed + 1 + len(tail), fold
 
 
-async def _committed(state: Any, closing: Sequence[tuple[int, Fold]], model: StepModel, grid: GridSpec) -> Any:
+class _Open(NamedTuple):
+    """A step while it is open: its number on the grid, and what is in it, sorted and distinct."""
+
+    number: int
+    readings: tuple[Reading, ...]
+    charted: tuple[Charted, ...]
+
+    def joined(self, readings: list[Reading], charted: list[Charted]) -> _Open:
+        """The step with more in it."""
+        both = tuple(sorted({*self.readings, *readings}))
+        return _Open(self.number, both, tuple(sorted({*self.charted, *charted})) if charted else self.charted)
+
+
+async def _committed(fold: Fold, closing: Sequence[_Open], model: StepModel, grid: GridSpec) -> Any:
     """The state after the steps that close; one that was scored just so needs no second computation."""
-    steps: list[Step] = []
-    for number, fold in closing:
-        step = Step(_closed_stamp(grid, number), fold.readings, fold.charted)
-        if not steps and fold.opened is not None and fold.opened.step == step:
-            state = fold.opened.state
-        else:
-            steps.append(step)
+    steps = [Step(_closed_stamp(grid, held.number), held.readings, held.charted) for held in closing]
+    state = fold.state
+    if fold.opened is not None and fold.opened.step == steps[0]:
+        state, steps = fold.opened.state, steps[1:]
     return await model.run(state, steps) if steps else state
 
 
@@ -222,12 +228,3 @@ def _by_step(
     for note in charted:
         arrived.setdefault(grid.step_of(note.minute), ([], []))[1].append(note)
     return arrived
-
-
-def _joined(fold: Fold, readings: list[Reading], charted: list[Charted]) -> Fold:
-    """The fold with more in its open step; what it holds already changes nothing."""
-    both = tuple(sorted({*fold.readings, *readings}))
-    notes = tuple(sorted({*fold.charted, *charted})) if charted else fold.charted
-    if both == fold.readings and notes == fold.charted:
-        return fold
-    return replace(fold, readings=both, charted=notes)

@@ -22,6 +22,8 @@ from service.vocabulary import Vocabulary
 # A model that came later may not accept a unit that the one before did.
 UNIT = "unit_not_accepted"
 UNUSED = -1
+# Units are the sender's words; what they teach must not fill the memory.
+MAX_RULES = 10_000
 
 
 class Reading(NamedTuple):
@@ -54,6 +56,10 @@ class _Rule(NamedTuple):
     high: float
     usual_low: float
     usual_high: float
+    used: bool
+
+
+_UNKNOWN = _Rule(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, used=False)
 
 
 @dataclass(frozen=True)
@@ -112,34 +118,40 @@ class Reader:
 
     def take(self, observations: Sequence[Observation], notes: Iterable[Note]) -> Taken:
         """What the model makes of facts."""
-        taken = Taken([], [], 0, [], [], set())
+        readings: list[Reading] = []
+        rejected: list[tuple[int, str]] = []
+        flagged: list[int] = []
+        unused: set[str] = set()
         end = 0
         for place, fact in enumerate(observations):
             rule = self._rule(fact.channel, fact.unit)
             reason, value = _judged(rule, fact.value)
             if rule is None or reason is not None:
-                taken.rejected.append((place, reason or UNIT))
+                rejected.append((place, reason or UNIT))
                 continue
-            end = max(end, fact.known_min)
+            if fact.known_min > end:
+                end = fact.known_min
             if not rule.usual_low <= value <= rule.usual_high:
-                taken.flagged.append(place)
-            if fact.channel not in self.vocabulary.used_channels:
-                taken.unused.add(fact.channel)
+                flagged.append(place)
+            if not rule.used:
+                unused.add(fact.channel)
             if rule.channel != UNUSED:
-                taken.readings.append(Reading(fact.known_min, rule.channel, value))
+                readings.append(Reading(fact.known_min, rule.channel, value))
+        charted = []
         for note in notes:
             end = max(end, note.known_min)
             if self.reads_notes:
-                taken.charted.append(Charted(note.known_min, note.kind, note.text))
-        return Taken(taken.readings, taken.charted, end, taken.rejected, taken.flagged, taken.unused)
+                charted.append(Charted(note.known_min, note.kind, note.text))
+        return Taken(readings, charted, end, rejected, flagged, unused)
 
     def _rule(self, channel: str, unit: str) -> _Rule | None:
         key = (channel, unit)
-        if key not in self._rules:
-            if len(self._rules) > 10_000:  # units are the sender's; what they teach must not fill the memory
+        rule = self._rules.get(key, _UNKNOWN)
+        if rule is _UNKNOWN:
+            if len(self._rules) >= MAX_RULES:
                 self._rules.clear()
-            self._rules[key] = self._make_rule(channel, unit)
-        return self._rules[key]
+            rule = self._rules[key] = self._make_rule(channel, unit)
+        return rule
 
     def _make_rule(self, name: str, unit: str) -> _Rule | None:
         index = self.vocabulary.channel_index.get(name)
@@ -148,9 +160,8 @@ class Reader:
         if declared is None or conversion is None:
             return None
         usual = declared.soft or (-math.inf, math.inf)
-        return _Rule(
-            self._numbers.get(declared.name, UNUSED), conversion.factor, conversion.offset, *declared.hard, *usual
-        )
+        number, used = self._numbers.get(declared.name, UNUSED), declared.name in self.vocabulary.used_channels
+        return _Rule(number, conversion.factor, conversion.offset, *declared.hard, *usual, used=used)
 
     def stays(self, facts: StayFacts, *, end_min: int | None = None) -> Stays:
         """The facts as one stay, as a whole-stay score takes it.

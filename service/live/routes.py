@@ -15,8 +15,9 @@ from service.bodies import JSON, read_json
 from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument, ProblemKind, invalid_input
 from service.keys import Scope
 from service.live.answers import LiveAnswer, StayPage, StayView
-from service.live.calls import MAX_KEY_BYTES, Call, LiveStays, Reply
+from service.live.calls import LiveStays
 from service.live.schema import CORRECTION, OBSERVATIONS, STAY, identifier_holds
+from service.live.settling import MAX_KEY_BYTES, Call, Reply
 from service.live.views import events, stay_page, stay_view
 from service.settings import Settings
 

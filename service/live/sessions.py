@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-import orjson
-
-from models.errors import ArtifactError
 from service.audit import StaySeal
-from service.live.facts import Observation
-from service.live.fold import advance
-from service.live.journal import Change, Journal, facts_of
-from service.live.session import Identifiers, Known, Session
+from service.live.restoring import cached, followed, journal_of, replayed
+from service.live.session import Known, Session
 from service.live.stepper import Stepper
-from service.live.store import CachedState, ConflictError, Entry, StateCache, StayHead, StayStore, StoreError
+from service.live.store import CachedState, StateCache, StayStore
 from service.metrics import Metrics
 
 # States that are written together when they leave the memory.
@@ -96,14 +91,15 @@ class Sessions:
             raise GoneError
         known = session.known
         if known is None or known.number != head.number:
-            known = await self._cached(session, head)
-        try:
-            if known is not None:
-                known = await self._followed(known, await self.store.entries(head.number, after=known.version))
-            if known is None:
-                known = await self._replayed(head, self.chosen(session.stay_id))
-        except ArtifactError as error:
-            raise StoreError(str(error)) from error
+            known = await cached(self.cache, head, self.chosen(session.stay_id))
+            session.saved = 0 if known is None else known.version
+        if known is not None:
+            known = await followed(known, await self.store.entries(head.number, after=known.version))
+        if known is None:
+            self._metrics.count_replay("restored")
+            journal = await journal_of(self.store, head.number)
+            seal = StaySeal(head.stay_id, head.secret)
+            known = await replayed(head.number, seal, journal, self.chosen(session.stay_id))
         self.hold(session, known)
 
     def hold(self, session: Session, known: Known) -> None:
@@ -171,88 +167,3 @@ class Sessions:
         if known is not None and known.version > session.saved:
             self._leaving.append(CachedState(known.number, known.stepper.key, known.version, known.to_bytes()))
             session.saved = known.version
-
-    async def _cached(self, session: Session, head: StayHead) -> Known | None:
-        stepper = self.chosen(session.stay_id)
-        cached = await self.cache.load_state(head.number, stepper.key)
-        # A store that was restored from a copy may be behind the cache.
-        if cached is None or cached.version > head.version:
-            return None
-        try:
-            known = Known.from_bytes(
-                cached.content,
-                number=head.number,
-                seal=StaySeal(head.stay_id, head.secret),
-                version=cached.version,
-                stepper=stepper,
-            )
-        except ArtifactError:
-            return None
-        session.saved = cached.version
-        return known
-
-    async def _followed(self, known: Known, entries: Sequence[Entry]) -> Known | None:
-        """The stay after further entries; None where they cannot simply be folded in."""
-        for entry in entries:
-            if entry.version != known.version + 1:
-                return None
-            content = orjson.loads(entry.payload)
-            if content["k"] != Change.FACTS:
-                return None
-            facts = facts_of(content)
-            observations = [fact for fact in facts if isinstance(fact, Observation)]
-            notes = [fact for fact in facts if not isinstance(fact, Observation)]
-            taken = known.stepper.reader.take(observations, notes)
-            if known.fold.is_late(known.stepper.grid, taken.minutes):
-                return None
-            fold = await advance(
-                known.fold,
-                known.stepper,
-                known.stepper.grid,
-                readings=taken.readings,
-                charted=taken.charted,
-                end_min=taken.end_min,
-            )
-            identifiers = Identifiers(bytes(known.identifiers.hashes))
-            identifiers.add(facts)
-            known = Known(
-                known.number,
-                known.seal,
-                entry.version,
-                known.profile,
-                known.stepper,
-                fold,
-                identifiers,
-                tuple(content["a"][3]),
-            )
-        return known
-
-    async def _replayed(self, head: StayHead, stepper: Stepper) -> Known:
-        self._metrics.count_replay("restored")
-        journal = await journal_of(self.store, head.number)
-        return await replayed(head.number, StaySeal(head.stay_id, head.secret), journal, stepper)
-
-
-async def journal_of(store: StayStore, number: int) -> Journal:
-    """A stay's whole journal.
-
-    Raises:
-        ConflictError: if the stay is gone meanwhile.
-        StoreError: if the store fails, or holds what this release cannot read.
-    """
-    entries = await store.entries(number)
-    if not entries:
-        raise ConflictError("number must be a stay's, got one that was deleted; load the stay again")
-    try:
-        return Journal().read(entries)
-    except ArtifactError as error:
-        raise StoreError(str(error)) from error
-
-
-async def replayed(number: int, seal: StaySeal, journal: Journal, stepper: Stepper) -> Known:
-    """A stay folded by a model from its whole journal."""
-    identifiers = Identifiers()
-    identifiers.add(journal.facts.accepted())
-    fold = await stepper.replay(journal.facts)
-    last = journal.answered[-1].values if journal.answered else ()
-    return Known(number, seal, journal.version, journal.facts.profile, stepper, fold, identifiers, tuple(last))

@@ -52,6 +52,10 @@ class Stepper:
         """The state of a stay before its first time step."""
         return self.live.start(self.reader.start(profile))[0]
 
+    async def warm_up(self) -> None:
+        """Takes a step, so that the first call does not pay for what is set up once."""
+        await self.step(self.begin(Profile()), Step(0))
+
     async def step(self, state: bytes, step: Step) -> tuple[Score, bytes]:
         """The score at the step, and the state after it."""
         return await self._inference.run(self._step, state, _input(step))

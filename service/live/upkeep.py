@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from service.audit import Audit, AuditEvent
-from service.live.calls import KEPT_S, LiveStays
+from service.live.calls import LiveStays
 from service.live.choice import Keeping, keeping_at
 from service.live.sessions import Sessions
+from service.live.settling import KEPT_S
 from service.live.stepper import Stepper
 from service.live.store import StoreError
 from service.live.watchers import Watchers

@@ -17,10 +17,11 @@ from service.live.answers import (
     StaySummary,
     StayView,
 )
-from service.live.calls import LiveStays, no_such_stay, unavailable
+from service.live.calls import LiveStays
 from service.live.facts import Observation, StayFacts
 from service.live.journal import Answered, Journal
-from service.live.sessions import journal_of
+from service.live.restoring import journal_of
+from service.live.settling import no_such_stay, unavailable
 from service.live.store import ConflictError, StayHead, StoreError
 from service.schema_answers import ModelRef
 

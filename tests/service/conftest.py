@@ -45,6 +45,13 @@ def own_mlflow_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps live stays, and the audit, out of the working directory; a test that needs a store names one."""
+    monkeypatch.setenv("SEQUELA_STORE", "memory:")
+    monkeypatch.setenv("SEQUELA_AUDIT", "off")
+
+
 def _training_stays(count: int = 24) -> Stays:
     rng = np.random.default_rng(7)
     rows = 12 * count

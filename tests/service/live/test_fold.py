@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from models.grid import GridKind
 from service.audit import NoAudit
 from service.inference import InferenceThread
-from service.live.calls import Call, LiveStays
+from service.live.calls import LiveStays
 from service.live.facts import Observation, Profile, StayFacts
 from service.live.memory_store import MemoryStore
-from service.live.sessions import Sessions, journal_of
+from service.live.restoring import journal_of
+from service.live.sessions import Sessions
+from service.live.settling import Call
 from service.live.stepper import Stepper
 from service.live.watchers import Watchers
 from service.metrics import Metrics
