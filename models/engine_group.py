@@ -1,4 +1,4 @@
-"""One time step of all members of one shape, in numpy: what their readings of the inputs gave in, logits and states out."""
+"""One time step of all members of one shape: what their readings of the inputs gave in, logits and states out."""
 
 from __future__ import annotations
 
@@ -35,12 +35,15 @@ class GroupSlots:
     width: int
     places: Mapping[str, tuple[int, int]]
 
-    def of(self, rows: Rows, name: str, depth: int = 0) -> Array:
-        """(members, n, width) view of one layer of a tensor in (n, columns) rows."""
-        begin, width = self.places[name]
-        begin += depth * width
+    def of(self, rows: Rows) -> Array:
+        """(members, n, width) view of the group's part of (n, columns) rows."""
         own = rows[:, self.begin : self.begin + self.members * self.width]
-        return own.reshape(len(rows), self.members, self.width)[:, :, begin : begin + width].transpose(1, 0, 2)
+        return own.reshape(len(rows), self.members, self.width).transpose(1, 0, 2)
+
+    def place(self, name: str, depth: int = 0) -> slice:
+        """Columns of one layer of a tensor within a member's."""
+        begin, width = self.places[name]
+        return slice(begin + depth * width, begin + (depth + 1) * width)
 
 
 class Group:
@@ -56,8 +59,11 @@ class Group:
         self._recurrent = [Product(layer.recurrent) for layer in weights.layers]
         self._below = [None if layer.below is None else Product(layer.below.weight) for layer in weights.layers]
         self._estimate = None if weights.decays is None else Product(weights.decays.estimate)
+        depths = range(len(weights.layers))
+        self._hidden = [slots.place("h", depth) for depth in depths]
+        self._memory = [slots.place("c", depth) for depth in depths] if "c" in slots.places else []
 
-    def advance(self, features: Array, first: Array | None, fade: Array | None, before: Rows, after: Rows) -> Array:
+    def advance(self, features: Array, first: Array, fade: Array | None, before: Rows, after: Rows) -> Array:
         """Hidden states (members, n, hidden) of the last layer; states go from `before` to `after`.
 
         Args:
@@ -67,25 +73,24 @@ class Group:
             before: (n, columns) rows of all members.
             after: likewise, written.
         """
-        weights = self.weights
-        given = np.tanh(first) if weights.config.projection_size else first
-        hidden = given
+        weights, old, new = self.weights, self._slots.of(before), self._slots.of(after)
+        given = hidden = np.tanh(first) if weights.config.projection_size else first
         for depth, layer in enumerate(weights.layers):
             if layer.below is not None:
                 given = self._given(depth, layer.below, hidden)
-            old, hidden = self._slots.of(before, "h", depth), self._slots.of(after, "h", depth)
+            last, hidden = old[:, :, self._hidden[depth]], new[:, :, self._hidden[depth]]
             if layer.cell is Cell.GRU_D and fade is not None:
-                step_gru_d(given + self._estimated(features), decay(fade) * old, layer.recurrent, hidden)
+                step_gru_d(given + self._estimated(features), decay(fade) * last, layer.recurrent, hidden)
                 continue
-            recurrent = self._recurrent[depth](old)
+            recurrent = self._recurrent[depth](last)
             if layer.inner is not None:
-                step_gru(given, recurrent, layer.inner, old, hidden)
+                step_gru(given, recurrent, layer.inner, last, hidden)
             elif layer.cell is Cell.LSTM:
-                memory = (self._slots.of(rows, "c", depth) for rows in (before, after))
-                step_lstm(given, recurrent, next(memory), hidden, next(memory))
+                memory = self._memory[depth]
+                step_lstm(given, recurrent, old[:, :, memory], hidden, new[:, :, memory])
             else:
                 step_rnn(layer.cell, given, recurrent, hidden)
-        return self._pooled(hidden, before, after)
+        return self._pooled(hidden, old, new)
 
     def logits(self, features: Array, pooled: Array, trunk: Array | None, skip: Array | None) -> Array:
         """(members, n, outputs).
@@ -130,31 +135,32 @@ class Group:
         faded += mask * (value - faded)
         return self._estimate(faded)
 
-    def _pooled(self, hidden: Array, before: Rows, after: Rows) -> Array:
+    def _pooled(self, hidden: Array, old: Array, new: Array) -> Array:
         match self.weights.config.pooling:
             case Pooling.LAST:
                 return hidden
             case Pooling.MAX:
-                largest = self._slots.of(after, "pool_max")
-                return np.maximum(self._slots.of(before, "pool_max"), hidden, out=largest)
+                place = self._slots.place("pool_max")
+                return np.maximum(old[:, :, place], hidden, out=new[:, :, place])
             case Pooling.MEAN:
-                return self._mean(hidden, np.ones((1, 1, 1), dtype=np.float32), before, after)
+                return self._mean(hidden, np.ones((1, 1, 1), dtype=np.float32), old, new)
             case Pooling.ATTENTION:
                 inner, outer = self.weights.score
                 score = np.matmul(np.tanh(np.matmul(hidden, inner.weight) + inner.bias), outer.weight) + outer.bias
-                return self._mean(hidden, np.exp(_SCORE_BOUND * np.tanh(score / _SCORE_BOUND)), before, after)
+                return self._mean(hidden, np.exp(_SCORE_BOUND * np.tanh(score / _SCORE_BOUND)), old, new)
 
-    def _mean(self, hidden: Array, weight: Array, before: Rows, after: Rows) -> Array:
-        total, weights = (self._slots.of(after, name) for name in ("pool_sum", "pool_weight"))
-        np.add(self._slots.of(before, "pool_sum"), hidden * weight, out=total)
-        np.add(self._slots.of(before, "pool_weight"), weight, out=weights)
-        mean: Array = total / np.maximum(weights, _LEAST_WEIGHT)
-        return mean
+    def _mean(self, hidden: Array, weight: Array, old: Array, new: Array) -> Array:
+        sums, weights = (self._slots.place(name) for name in ("pool_sum", "pool_weight"))
+        np.add(old[:, :, sums], hidden * weight, out=new[:, :, sums])
+        np.add(old[:, :, weights], weight, out=new[:, :, weights])
+        return np.divide(new[:, :, sums], np.maximum(new[:, :, weights], _LEAST_WEIGHT), dtype=np.float32)
 
 
 def _curved(curves: Curves, features: Array) -> Array:
     """(members, n, outputs) sums of the curves: every piece adds its rise as far as a value has come through it."""
-    way = features[None, :, :, None] - curves.low
+    way = features[None, :, None] - curves.low
     way *= curves.inverse
-    np.clip(way, 0.0, 1.0, out=way)
-    return np.matmul(way.reshape(*way.shape[:2], -1), curves.rise)
+    np.maximum(way, 0.0, out=way)
+    np.minimum(way, 1.0, out=way)
+    found: Array = np.matmul(way.reshape(*way.shape[:2], -1), curves.rise)
+    return found

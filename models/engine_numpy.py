@@ -6,6 +6,7 @@ Nothing here waits for another core, and a step of few stays costs what its arit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -54,9 +55,7 @@ class NumpyEngine:
         """States of `n` stays that begin."""
         return EngineState(np.repeat(self._beginning, n, axis=0))
 
-    def step(
-        self, features: Rows, state: EngineState, *, notes: NoteBatch | None = None
-    ) -> tuple[Floats, EngineState]:
+    def step(self, features: Rows, state: EngineState, *, notes: NoteBatch | None = None) -> tuple[Floats, EngineState]:
         """Member logits (n, members, outputs) float64 of one time step, and the states after it."""
         n = len(features)
         rows = padded_rows(n)
@@ -65,7 +64,7 @@ class NumpyEngine:
         found = self._readings.read(seen, notes)
         for number, part in enumerate(self._parts):
             pooled = self._advance(number, seen, found, before, after)
-            trunk, skip = (self._readings.of(found, number, name) for name in ("trunk_reading", "skip"))
+            trunk, skip = (self._readings.if_any(found, number, name) for name in ("trunk_reading", "skip"))
             logits[:, part.numbers] = part.group.logits(seen, pooled, trunk, skip).transpose(1, 0, 2)
         for member, trees in self._trees:
             logits[:n, member] = trees(features)
@@ -100,7 +99,7 @@ class NumpyEngine:
                 self._others.append(_Other.of(number, network, slice(begin, begin + slots.width)))
 
     def _advance(self, number: int, seen: Array, found: Array, before: Rows, after: Rows) -> Array:
-        first, fade = (self._readings.of(found, number, name) for name in ("first", "fade"))
+        first, fade = self._readings.of(found, number, "first"), self._readings.if_any(found, number, "fade")
         return self._parts[number].group.advance(seen, first, fade, before, after)
 
     def _replay(self, encoded: Encoded, stays: Ints, lengths: Ints, states: EngineState) -> None:
@@ -108,7 +107,7 @@ class NumpyEngine:
         first, before = encoded.step_offsets[stays], states.values[stays]
         after = np.empty_like(before)
         remaining = np.searchsorted(-lengths[stays], -np.arange(int(lengths[stays[0]]) + 1)).tolist()
-        for step, (active, going_on) in enumerate(zip(remaining[:-1], remaining[1:], strict=True)):
+        for step, (active, going_on) in enumerate(pairwise(remaining)):
             at = first[:active] + step
             seen, notes = np.asarray(encoded.features[at], dtype=np.float32), None
             if len(encoded.note_step):

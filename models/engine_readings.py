@@ -69,13 +69,14 @@ class Readings:
             self._add_notes(found, notes)
         return found
 
-    def of(self, found: Array, number: int, name: str) -> Array | None:
-        """(members, n, columns) one reading of part `number`; None where its members have none."""
-        place = self._columns.get((number, name))
-        if place is None:
-            return None
+    def of(self, found: Array, number: int, name: str) -> Array:
+        """(members, n, columns) one reading of part `number`, which has it."""
         members = len(self._parts[number].networks)
-        return found[:, place].reshape(len(found), members, -1).transpose(1, 0, 2)
+        return found[:, self._columns[number, name]].reshape(len(found), members, -1).transpose(1, 0, 2)
+
+    def if_any(self, found: Array, number: int, name: str) -> Array | None:
+        """Likewise; None where the part has none."""
+        return self.of(found, number, name) if (number, name) in self._columns else None
 
     def _reading(self, number: int, name: str) -> Reading | None:
         reading: Reading | None = getattr(self._parts[number].group.weights, name)

@@ -58,7 +58,7 @@ class EngineState:
 
     def to_bytes(self, row: int) -> bytes:
         """One row, little-endian float32; holds what a stay's values became, so it is guarded like the stay."""
-        return self.values[row].astype("<f4", copy=False).tobytes()
+        return bytes(self.values[row].astype("<f4", copy=False).tobytes())
 
     @classmethod
     def from_bytes(cls, rows: Sequence[bytes], *, width: int) -> EngineState:
@@ -173,6 +173,13 @@ def _shape(member: Member, number: int) -> object:
     """What members must have in common to be computed together; dropout and initialisation change no score."""
     if not isinstance(member, RecurrentNetwork):
         return number
-    beginnings = {"dropout", "input_dropout", "recurrent_dropout", "output_dropout", "head_dropout"}
-    same = replace(member.config, **dict.fromkeys(beginnings, 0.0), forget_bias=0.0)
+    same = replace(
+        member.config,
+        dropout=0.0,
+        input_dropout=0.0,
+        recurrent_dropout=0.0,
+        output_dropout=0.0,
+        head_dropout=0.0,
+        forget_bias=0.0,
+    )
     return type(member), same, member.head.weight.dtype

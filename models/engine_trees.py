@@ -73,9 +73,7 @@ class _SingleRows:
         source, target = rows.ctypes.data, logits.ctypes.data
         for _ in range(len(rows)):
             for prepared in self._prepared:
-                failed = predict(
-                    prepared, ctypes.c_void_p(source), self._length_pointer, ctypes.c_void_p(target)
-                )
+                failed = predict(prepared, ctypes.c_void_p(source), self._length_pointer, ctypes.c_void_p(target))
                 if failed:
                     raise RuntimeError("LightGBM predicted no row")
                 target += self._step

@@ -1,4 +1,4 @@
-"""Members of one shape in, their weights side by side as numpy arrays out, laid out for the step of `models.engine_numpy`.
+"""Members of one shape in, their weights side by side as numpy arrays out, laid out for a step.
 
 What reads the inputs linearly (first gates, projection, trunk, skip) stands apart from what reads hidden states, as
 one product of the features gives all of the former for all members.
@@ -89,9 +89,9 @@ class Curves:
     """Curves of the features: what stands at a knot, and how a value lies between two.
 
     Args:
-        low: (knot sets, 1, width, pieces) where a piece begins; one set for all members where they agree.
+        low: (knot sets, 1, pieces, width) where a piece begins; one set for all members where they agree.
         inverse: likewise, one by its width; 0 for a piece that has none.
-        rise: (members, width * pieces, outputs).
+        rise: (members, pieces * width, outputs).
     """
 
     low: Array
@@ -272,6 +272,7 @@ def _curves(taken: _Taken) -> Curves:
     wide = knots[:, :, 1:] - knots[:, :, :-1]
     usable = wide > NARROWEST
     inverse = np.where(usable, 1.0 / np.where(usable, wide, 1.0), 0.0).astype(np.float32)
-    rows = rise.transpose(0, 2, 3, 1)
-    flat = np.ascontiguousarray(rows.reshape(len(rise), -1, rise.shape[1]))
-    return Curves(np.ascontiguousarray(knots[:, None, :, :-1]), inverse[:, None], flat)
+    # Pieces first: what then lies together are the features, which are many.
+    flat = rise.transpose(0, 3, 2, 1).reshape(len(rise), -1, rise.shape[1])
+    low, inverse = (part.transpose(0, 2, 1)[:, None] for part in (knots[:, :, :-1], inverse))
+    return Curves(np.ascontiguousarray(low), np.ascontiguousarray(inverse), np.ascontiguousarray(flat))

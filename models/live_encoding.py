@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -176,17 +176,14 @@ def _columns(inputs: Sequence[LiveInput], stamp: Ints) -> tuple[Ints, Ints, Ints
                 "give one of each an observation"
             )
     total = sum(counts)
-    row = np.repeat(np.arange(len(inputs)), counts)
+    row: Ints = np.repeat(np.arange(len(inputs), dtype=np.int64), counts)
     minute = stamp[row]
     for number, one in enumerate(inputs):
         if one.minute is not None:
             minute[row == number] = one.minute
-    channel = _flat((one.channel for one in inputs), total, np.int64)
-    return row, minute, channel, _flat((one.value for one in inputs), total, np.float64)
-
-
-def _flat(parts: Iterable[Sequence[float]], total: int, kind: type) -> NDArray[np.generic]:
-    return np.fromiter(chain.from_iterable(parts), kind, total)
+    channel = np.fromiter(chain.from_iterable(one.channel for one in inputs), np.int64, total)
+    value = np.fromiter(chain.from_iterable(one.value for one in inputs), np.float64, total)
+    return row, minute, channel, value
 
 
 def _changes(column: NDArray[np.generic]) -> NDArray[np.bool_]:
