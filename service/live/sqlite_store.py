@@ -68,7 +68,7 @@ class SqliteStore:
         busy_s: how long to wait for another process's transaction.
     """
 
-    def __init__(self, path: Path, *, busy_s: float = 10.0) -> None:
+    def __init__(self, path: Path, *, busy_s: float = 5.0) -> None:
         self._path, self._busy_s = path, busy_s
         self._writer = GroupCommit(self._connect)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")

@@ -1,6 +1,6 @@
 """Small models on either grid, and live stays around one of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from models.channel_encoding import SUMMARIES, Feature
 from models.encoding import EncodingConfig
 from models.grid import GridKind
 from models.scorer import Scorer
+from tests.service.live.served import Served
 
 CHANNELS = ("heart_rate", "sbp", "temperature", "lactate")
 
@@ -18,11 +19,16 @@ CHANNELS = ("heart_rate", "sbp", "temperature", "lactate")
 def scorers(make_artifact: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scorer]:
     """A model of two members that reads notes, and one of hourly bins that reads none and tells time by DELTA."""
     folder = tmp_path_factory.mktemp("live")
-    hourly = EncodingConfig(
-        grid=GridKind.FIXED, width_h=1.0, channels=CHANNELS, features=(*SUMMARIES, Feature.DELTA)
-    )
+    hourly = EncodingConfig(grid=GridKind.FIXED, width_h=1.0, channels=CHANNELS, features=(*SUMMARIES, Feature.DELTA))
     event = make_artifact(folder / "event", reads_notes=True, members=2, seed=1)
     return {
         "event": load_artifact(event),
         "hourly": load_artifact(make_artifact(folder / "hourly", encoding=hourly, seed=2)),
     }
+
+
+@pytest.fixture
+def live_address(artifact: Path, tmp_path: Path) -> Iterator[str]:
+    """Address of a service that runs as a process of its own, over a store in a file."""
+    with Served(artifact, tmp_path) as served:
+        yield served.address

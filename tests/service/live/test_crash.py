@@ -1,0 +1,90 @@
+"""`kill -9` at any moment loses no observation that was acknowledged, and doubles none."""
+
+import random
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.service.live.served import Served
+
+STAYS, WRITERS = 6, 3
+CHANNELS = (("heart_rate", "/min", 60), ("sbp", "mm[Hg]", 100))
+
+
+class Writer(threading.Thread):
+    """Sends one observation after another to its stays, and notes what was acknowledged; sends again what was not."""
+
+    def __init__(self, served, stays, sent):
+        super().__init__(daemon=True)
+        self.served, self.stays, self.sent = served, stays, sent
+        self.acknowledged = 0
+        self.ended = threading.Event()
+
+    def run(self):
+        client, address = None, None
+        turn = 0
+        while not self.ended.is_set():
+            stay = self.stays[turn % len(self.stays)]
+            number = len(self.sent[stay])
+            channel, unit, low = CHANNELS[number % 2]
+            # Every fifth is late; every third repeats the one before under another call.
+            item = {
+                "channel": channel,
+                "unit": unit,
+                "value": low + number % 40,
+                "time_h": (number - 3 if number % 5 == 4 else number) / 60,
+                "observation_id": f"{stay}-{number}",
+            }
+            if address != self.served.address:
+                client, address = httpx.Client(base_url=self.served.address, timeout=20), self.served.address
+            try:
+                answer = client.post(f"/v1/stays/{stay}/observations", json={"observations": [item]})
+            except httpx.TransportError:
+                time.sleep(0.02)
+                continue
+            assert answer.status_code == 200, answer.text
+            self.sent[stay].append(item)
+            self.acknowledged += 1
+            turn += 1
+
+
+def check(address, sent):
+    """Every stay has just what was sent, or that and the one call that was under way; and its offline score."""
+    with httpx.Client(base_url=address, timeout=60) as client:
+        for stay, items in sent.items():
+            view = client.get(f"/v1/stays/{stay}").json()
+            assert view["observations"] in (len(items), len(items) + 1)
+            again = client.post(f"/v1/stays/{stay}/observations", json={"observations": items}).json()
+            assert again["accepted"]["observations"] == 0, "an acknowledged observation was lost"
+            if view["observations"] == len(items):
+                whole = client.post("/v1/score", json={"observations": items}).json()
+                assert again["risk"] == pytest.approx(whole["risk"], abs=1e-6)
+                assert view["current"][-1]["values"][0] == pytest.approx(whole["risk"], abs=1e-6)
+
+
+def test_no_acknowledged_observation_is_lost_or_doubled_by_kill_9(artifact, tmp_path):
+    sent = {f"s{i}": [] for i in range(STAYS)}
+    chance = random.Random(5)
+    with Served(artifact, tmp_path) as served:
+        for stay in sent:
+            httpx.put(f"{served.address}/v1/stays/{stay}", json={})
+        writers = [Writer(served, list(sent)[i::WRITERS], sent) for i in range(WRITERS)]
+        for writer in writers:
+            writer.start()
+        for _ in range(4):
+            before = sum(w.acknowledged for w in writers)
+            deadline = time.monotonic() + 60
+            while sum(w.acknowledged for w in writers) < before + 50 and time.monotonic() < deadline:
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0, 0.05))
+            served.kill()
+            assert sum(w.acknowledged for w in writers) >= before + 50
+            served.start()
+        for writer in writers:
+            writer.ended.set()
+        for writer in writers:
+            writer.join(30)
+        check(served.address, sent)
+        assert served.terminate() == 0
