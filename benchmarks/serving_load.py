@@ -41,7 +41,9 @@ class Shot:
 
 
 class Source(Protocol):
-    """Where requests come from."""
+    """Where requests come from, and the port that they go to."""
+
+    port: int
 
     def take(self) -> Shot:
         """The next request; never one that must wait for another's answer."""
@@ -140,7 +142,7 @@ def request(method: str, path: str, body: bytes, *, key: str | None, port: int) 
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def closed_loop(source: Source, *, port: int, connections: int, seconds: float) -> Load:
+async def closed_loop(source: Source, *, connections: int, seconds: float) -> Load:
     """Every connection sends its next request once the last one is answered."""
     load, clock = Load(), time.perf_counter
     done = asyncio.get_running_loop().create_future()
@@ -161,7 +163,7 @@ async def closed_loop(source: Source, *, port: int, connections: int, seconds: f
         if not open_ones:
             done.set_result(now)
 
-    wires = await _connect(connections, port, answered)
+    wires = await _connect(connections, source.port, answered)
     gc.collect()
     gc.disable()  # the generator's own collections are not the server's latency
     try:
@@ -177,10 +179,10 @@ async def closed_loop(source: Source, *, port: int, connections: int, seconds: f
     return load
 
 
-async def open_loop(source: Source, *, port: int, arrivals_s: NDArray[np.float64]) -> Load:
+async def open_loop(source: Source, *, arrivals_s: NDArray[np.float64]) -> Load:
     """Sends every request when it is due, whatever became of those before it."""
     schedule = _Schedule(source, arrivals_s.tolist())
-    schedule.idle.extend(wires := await _connect(OPEN_CONNECTIONS, port, schedule.answered))
+    schedule.idle.extend(wires := await _connect(OPEN_CONNECTIONS, source.port, schedule.answered))
     gc.collect()
     gc.disable()
     try:
