@@ -50,6 +50,12 @@ class Service:
     ready: bool = False
 
 
+class MarkdownResponse(PlainTextResponse):
+    """Markdown, named so in the schema too."""
+
+    media_type = "text/markdown"
+
+
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
@@ -124,13 +130,13 @@ async def model(service: Shared) -> ModelFacts:
     "/v1/model/card",
     tags=["model"],
     summary="The model card in Markdown",
-    response_class=PlainTextResponse,
+    response_class=MarkdownResponse,
     responses=_KEY_PROBLEMS,
     openapi_extra=needs(Scope.SCORE, Scope.ADMIN),
 )
-async def model_card(service: Shared) -> PlainTextResponse:
+async def model_card(service: Shared) -> MarkdownResponse:
     """The served model's card."""
-    return PlainTextResponse(service.card, media_type="text/markdown; charset=utf-8")
+    return MarkdownResponse(service.card)
 
 
 @router.get("/livez", tags=["operation"], summary="Whether the process lives", openapi_extra=needs())
