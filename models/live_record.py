@@ -86,5 +86,5 @@ class RecordLayout:
 
     def split(self, records: Records) -> list[bytes]:
         """Every record as bytes; holds clinical values, so it is guarded like the stay itself."""
-        whole, size = memoryview(records.view(np.uint8)), self.dtype.itemsize
+        whole, size = records.view(np.uint8).data, self.dtype.itemsize
         return [bytes(whole[begin : begin + size]) for begin in range(0, len(whole), size)]
