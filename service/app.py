@@ -15,9 +15,9 @@ from models.scorer import Scorer
 from service import batch
 from service.access import SECURITY_SCHEMES, Access
 from service.audit import Audit, AuditEvent, NoAudit
+from service.batcher import Batcher
 from service.errors import ProblemDocument, install_error_handlers
 from service.facts import model_card, model_facts
-from service.inference import InferenceThread
 from service.live import routes as stays
 from service.live.stepper import Stepper
 from service.live.upkeep import kept_up, make_live_stays
@@ -96,10 +96,15 @@ def _service(settings: Settings, scorer: Scorer, origin: Origin, audit: Audit) -
     metrics.set_model(
         name=scorer.bundle.name, version=origin.version or "", digest=scorer.digest, source=str(origin.source)
     )
+    inference = Batcher(
+        max_waiting=settings.max_waiting,
+        observe=lambda facts: metrics.observe_batch(facts.waited_s, facts.computed_s),
+    )
+    metrics.watch_queue(lambda: inference.waiting)
     return Service(
         settings=settings,
         scoring=StayScoring(scorer, origin, settings),
-        inference=InferenceThread(max_waiting=settings.max_waiting),
+        inference=inference,
         metrics=metrics,
         audit=audit,
         facts=model_facts(scorer, origin),
@@ -122,7 +127,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.ready = True
         yield
         service.ready = False
-    service.inference.close()
+    await service.inference.drain()
     service.audit.record(AuditEvent.STOPPED, digest=digest, version=version)
     service.audit.close()
     app.state.lines.flush()

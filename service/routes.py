@@ -12,9 +12,9 @@ from fastapi.responses import PlainTextResponse
 from service import metrics as prometheus
 from service.access import GuardedRoute, needs
 from service.audit import Audit, AuditEvent
+from service.batcher import Batcher
 from service.bodies import JSON, read_json
 from service.errors import PROBLEM_MEDIA_TYPE, ProblemDocument
-from service.inference import InferenceThread
 from service.keys import Scope
 from service.metrics import Metrics
 from service.schema import ScoreRequest
@@ -42,7 +42,7 @@ class Service:
 
     settings: Settings
     scoring: StayScoring
-    inference: InferenceThread
+    inference: Batcher
     metrics: Metrics
     audit: Audit
     facts: ModelFacts

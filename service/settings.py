@@ -21,7 +21,7 @@
 | `SEQUELA_BODY_TIMEOUT_S` | how long a body may take to arrive | 30 |
 | `SEQUELA_MAX_OBSERVATIONS`, `SEQUELA_MAX_NOTES` | inputs of one stay | 50,000; 500 |
 | `SEQUELA_MAX_NOTE_CHARS`, `SEQUELA_MAX_STEPS` | length of a note; time steps of a stay | 20,000; 20,000 |
-| `SEQUELA_MAX_WAITING` | requests that may wait for the inference thread | 64 |
+| `SEQUELA_MAX_WAITING` | steps and requests that may wait for the model | 1024 |
 | `SEQUELA_CLOCK_TOLERANCE_S` | how far in the future a time may lie | 300 |
 | `SEQUELA_SHUTDOWN_TIMEOUT_S` | how long open requests may take after SIGTERM | 20 |
 | `MLFLOW_TRACKING_URI`, `MLFLOW_REGISTRY_URI` | MLflow's addresses | `sqlite:///mlflow.db`; the tracking address |
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     max_notes: Count = 500
     max_note_chars: Count = 20_000
     max_steps: Count = 20_000
-    max_waiting: Count = 64
+    max_waiting: Count = 1024
     clock_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 20
 

@@ -11,7 +11,7 @@ from models.live import LiveModel, Stepped
 from models.live_encoding import LiveInput
 from models.scorer import Scorer, Trajectories
 from models.stay import Stays
-from service.inference import InferenceThread
+from service.batcher import Batcher
 from service.live.facts import Profile, StayFacts
 from service.live.fold import Fold, Score, Step
 from service.live.reading import Reader, Taken
@@ -29,9 +29,7 @@ class Stepper:
         live: the model that steps; made of the scorer where left out.
     """
 
-    def __init__(
-        self, scorer: Scorer, origin: Origin, inference: InferenceThread, *, live: LiveModel | None = None
-    ) -> None:
+    def __init__(self, scorer: Scorer, origin: Origin, inference: Batcher, *, live: LiveModel | None = None) -> None:
         self.scorer, self.origin, self.bundle = scorer, origin, scorer.bundle
         self.grid = scorer.bundle.encoding.grid
         self.live = live or LiveModel(scorer)
@@ -58,7 +56,7 @@ class Stepper:
 
     async def step(self, state: bytes, step: Step) -> tuple[Score, bytes]:
         """The score at the step, and the state after it."""
-        return await self._inference.run(self._step, state, _input(step))
+        return await self._inference.step(self._steps, (state, step))
 
     async def run(self, state: bytes, steps: Sequence[Step]) -> bytes:
         """The state after many steps, without their scores."""
@@ -72,9 +70,10 @@ class Stepper:
         """Scores at every time step of whole stays."""
         return await self._inference.run(self.scorer.score, stays)
 
-    def _step(self, state: bytes, entering: LiveInput) -> tuple[Score, bytes]:
-        stepped = self.live.step([state], [entering])
-        return scores(self.scorer, stepped, [entering.time_min])[0], stepped.states[0]
+    def _steps(self, items: Sequence[tuple[bytes, Step]]) -> list[tuple[Score, bytes]]:
+        stepped = self.live.step([state for state, _ in items], [_input(step) for _, step in items])
+        scored = scores(self.scorer, stepped, [step.time_min for _, step in items])
+        return list(zip(scored, stepped.states, strict=True))
 
     def _run(self, state: bytes, steps: Sequence[Step]) -> bytes:
         for step in steps:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.grid import GridKind
 from service.audit import NoAudit
-from service.inference import InferenceThread
+from service.batcher import Batcher
 from service.live.calls import LiveStays
 from service.live.facts import Observation, Profile, StayFacts
 from service.live.memory_store import MemoryStore
@@ -79,7 +79,7 @@ class Ward:
     """Live stays in memory around one model, with an expectation of their facts made by the plainest means."""
 
     def __init__(self, scorer, store=None):
-        self.inference = InferenceThread(max_waiting=64)
+        self.inference = Batcher(max_waiting=64)
         self.stepper = Stepper(scorer, Origin(), self.inference)
         self.store = store or MemoryStore()
         limits = Settings(max_steps=2000)
