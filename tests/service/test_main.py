@@ -82,7 +82,9 @@ def test_the_service_scores_and_ends_on_sigterm(artifact, scorer, tmp_path):
         assert rest[-1]["event"] == "stopped"
         assert {line["event"] for line in rest} == {"request", "audit_head", "stopped"}
         assert process.stdout.read() == ""
-    events = [json.loads(line)["event"] for line in (tmp_path / "cache/audit/audit-000001.jsonl").open()]
+    events = [
+        json.loads(line)["event"] for line in (tmp_path / "cache/audit/audit-000001.jsonl").read_text().splitlines()
+    ]
     assert events == ["started", "scored", "stopped"]
 
 
