@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from models.batch import NoteBatch
 from models.cut import Cut
 from models.encoded import Encoded
+from models.engine_device import DeviceEngine
 from models.engine_numpy import NumpyEngine
 from models.engine_reference import ReferenceEngine
 from models.engine_state import EngineState, Rows, StateLayout
@@ -23,8 +24,8 @@ from models.golden import TOLERANCE, golden_stays, stays_from_golden
 from models.scorer import Scorer
 from models.stay import Floats, Ints
 
-AUTO, REFERENCE, NUMPY = "auto", "reference", "numpy"
-KINDS = (AUTO, REFERENCE, NUMPY)
+AUTO, REFERENCE, NUMPY, DEVICE = "auto", "reference", "numpy", "device"
+KINDS = (AUTO, REFERENCE, NUMPY, DEVICE)
 
 
 class Engine(Protocol):
@@ -58,6 +59,11 @@ class Engine(Protocol):
 def make_engine(scorer: Scorer, kind: str = AUTO) -> Engine:
     """The engine of this kind, or the fastest for the scorer's device.
 
+    Args:
+        scorer: the model.
+        kind: `reference` (the members themselves), `numpy` (a processor's), `device` (a GPU's, also to be had on a
+            processor) or `auto`.
+
     Raises:
         ConfigError: for a kind that there is not.
         DataError: if the model is bidirectional: it reads whole stays and cannot step.
@@ -74,7 +80,11 @@ def make_engine(scorer: Scorer, kind: str = AUTO) -> Engine:
     reference = ReferenceEngine(scorer.network, layout, scorer.device)
     if kind == REFERENCE:
         return reference
-    engine = NumpyEngine(scorer.network, layout)
+    engine: Engine
+    if kind == DEVICE or (kind == AUTO and scorer.device.type != "cpu"):
+        engine = DeviceEngine(scorer.network, layout, scorer.device)
+    else:
+        engine = NumpyEngine(scorer.network, layout)
     check_engine(engine, reference, scorer)
     return engine
 

@@ -16,6 +16,7 @@ from models.channel_encoding import Feature
 from models.encoded import Encoded
 from models.encoding import EncodingConfig
 from models.engine import KINDS, check_engine, make_engine
+from models.engine_device import DeviceEngine, ResidentStates
 from models.engine_numpy import NumpyEngine
 from models.engine_reference import ReferenceEngine
 from models.engine_state import EngineState, StateLayout
@@ -138,6 +139,38 @@ def test_a_replayed_state_is_that_of_stepping(chosen, lengths, data):
         np.testing.assert_allclose(found.values, expected.values, rtol=1e-5, atol=1e-5)
 
 
+@settings(max_examples=30, deadline=None)
+@given(chosen=st.lists(configs, min_size=1, max_size=3), notes=st.booleans(), rows=st.sampled_from([1, 5, 17]))
+def test_a_devices_engine_steps_as_the_members_do(chosen, notes, rows):
+    members = [network(config, i, notes=notes) for i, config in enumerate(chosen)]
+    ensemble = Ensemble(members).eval()
+    layout, device = StateLayout.of(ensemble), torch.device("cpu")
+    engines = ReferenceEngine(ensemble, layout, device), DeviceEngine(ensemble, layout, device)
+    states = [engine.initial_state(rows) for engine in engines]
+    for step in range(3):
+        entering = note_batch(rows, step) if notes and step == 1 else None
+        found = [e.step(features(rows, step), s, notes=entering) for e, s in zip(engines, states, strict=True)]
+        states = [after for _, after in found]
+        np.testing.assert_allclose(found[1][0], found[0][0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(states[1].values, states[0].values, rtol=1e-5, atol=1e-5)
+
+
+def test_resident_states_are_stepped_where_they_lie_and_no_others():
+    trees = small_trees(features(300, 9), TaskSpec("death", scope=LabelScope.STEP, horizons_h=(6.0, 12.0)))
+    members = [network(NetworkConfig(cell=Cell.LSTM, hidden_size=4), 0), trees]
+    ensemble = Ensemble(members).eval()
+    layout, device = StateLayout.of(ensemble), torch.device("cpu")
+    reference = ReferenceEngine(ensemble, layout, device)
+    resident = ResidentStates(ensemble, layout, device, capacity=40)
+    everyone, stepped = np.arange(40), np.array([31, 2, 17])
+    begun = reference.step(features(40, 0), reference.initial_state(40))[1]
+    resident.put(everyone, begun)
+    expected, after = reference.step(features(3, 1), begun.take(stepped))
+    np.testing.assert_allclose(resident.step(stepped, features(3, 1)), expected, atol=1e-6)
+    begun.put(stepped, after)
+    np.testing.assert_allclose(resident.take(everyone).values, begun.values, atol=1e-6)
+
+
 def test_members_of_one_shape_are_computed_together():
     one, other = NetworkConfig(hidden_size=4, dropout=0.1), NetworkConfig(hidden_size=4, cell=Cell.LSTM)
     members = [network(config, i) for i, config in enumerate((one, other, replace(one, dropout=0.5)))]
@@ -211,7 +244,7 @@ def test_rows_survive_their_bytes_and_no_others_are_read():
         EngineState.from_bytes([told[0][:-1]], width=15)
 
 
-@pytest.mark.parametrize("cell", list(Cell))
+@pytest.mark.parametrize("cell", [Cell.LSTM, Cell.GRU_D])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_loaded_model_gets_its_engine(kind, cell, tmp_path):
     summaries = (Feature.MASK, Feature.DELTA, Feature.VALUE, Feature.TREND)
