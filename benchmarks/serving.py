@@ -7,7 +7,8 @@ The server has one core and the load another. In every round each contender is l
 the other, and ratios are taken within a round; the figure is their median. A closed loop gives throughput; open loops
 with Poisson and bursty arrivals at 70 % of a contender's own peak give percentiles, counted from the moment at which a
 request was due. `of_noop` compares with the empty endpoint that FastAPI handles, `of_lean_noop` with the one that reads
-and validates in the service's own, cheaper way. Prints one JSON object.
+and validates in the service's own, cheaper way. Prints one JSON object that also holds the figures of `engine.py` and
+`crash.py`; `by_line` of each model and the keys that begin with a number name what the service has to show.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 import torch
 from machine import machine
 from serving_cohort import LiveStay, Window, live_stays, save_network, windows
+from serving_lines import by_line, growth, other, starts
 from serving_load import Source, closed_loop, gamma, open_loop, poisson
 from serving_peers import save_mlflow, serve_mlflow
 from serving_run import Server, Steps, Windows, checked, cores, end, server_command, started, wait_until_ready
@@ -55,9 +57,9 @@ class Bench:
 
     def __init__(self, artifact: Path, folder: Path, *, seconds: float, rounds: int) -> None:
         self._artifact, self._folder, self._seconds, self._rounds = artifact, folder, seconds, rounds
-        scorer = load_artifact(artifact)
-        self._stays: list[LiveStay] = live_stays(scorer, STAYS, STEPS)
-        self._windows: list[Window] = windows(scorer, WINDOWS)
+        self._scorer = load_artifact(artifact)
+        self._stays: list[LiveStay] = live_stays(self._scorer, STAYS, STEPS)
+        self._windows: list[Window] = windows(self._scorer, WINDOWS)
         self._runs = 0
         self.worst = 0.0
 
@@ -80,10 +82,12 @@ class Bench:
                     kind: self._open(makes, peaks, arrivals)
                     for kind, arrivals in (("poisson", poisson), ("bursty", gamma))
                 }
+            found["growth"] = growth(servers["memory"], self._scorer)
             found["resident_mib"] = {name: round(server.resident_mib, 1) for name, server in servers.items()}
+        found["start"] = starts(self._artifact, self._folder)
         found["peers"] = self._peers()
         found["largest_difference"] = self.worst
-        return found
+        return {"by_line": by_line(found), **found}
 
     def _step_makes(self, servers: dict[str, Server]) -> Makes:
         def live(server: Server) -> Callable[[int], Source]:
@@ -213,6 +217,7 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path, action="append", default=[], help="a further model's folder")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one loop")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=200, help="of the crash test; 0 leaves it out")
     parser.add_argument("--out", type=Path, help="file for the JSON beside standard output")
     args = parser.parse_args()
     _, core = cores()
@@ -227,6 +232,9 @@ def main() -> None:
             print(f"measuring {artifact.name}", file=sys.stderr)
             bench = Bench(artifact, own, seconds=args.seconds, rounds=args.rounds)
             figures["models"][artifact.name] = bench.measure()
+    figures["3_4_7_engine"] = other("engine.py")
+    if args.kills:
+        figures["5_crash"] = other("crash.py", "--kills", str(args.kills))
     text = json.dumps(figures, indent=2)
     print(text)
     if args.out:

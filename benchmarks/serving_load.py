@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -142,8 +143,8 @@ def request(method: str, path: str, body: bytes, *, key: str | None, port: int) 
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def closed_loop(source: Source, *, connections: int, seconds: float) -> Load:
-    """Every connection sends its next request once the last one is answered."""
+async def closed_loop(source: Source, *, connections: int, seconds: float, most: int = sys.maxsize) -> Load:
+    """Every connection sends its next request once the last one is answered, until the time or `most` is reached."""
     load, clock = Load(), time.perf_counter
     done = asyncio.get_running_loop().create_future()
     ends = 0.0
@@ -156,7 +157,7 @@ async def closed_loop(source: Source, *, connections: int, seconds: float) -> Lo
         load.latency_s.append(now - wire.since)
         load.answers.append((status, body, shot.expected))
         source.give_back(shot)
-        if now < ends:
+        if now < ends and len(load.answers) < most:
             wire.send(source.take(), clock())
             return
         open_ones -= 1

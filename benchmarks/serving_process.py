@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from serving_peers import free_port
@@ -42,8 +43,9 @@ class Service:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> None:
-        """Starts it, and returns once it is ready to score."""
+    def start(self) -> float:
+        """Starts it, and gives the seconds until it was ready to score."""
+        began = time.perf_counter()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "service"],
@@ -53,6 +55,7 @@ class Service:
                 stderr=log,
             )
         wait_until_ready(self.port)
+        return time.perf_counter() - began
 
     def kill(self) -> None:
         """Ends it as a power cut would end a process: at once."""
