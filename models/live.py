@@ -7,7 +7,9 @@ observation costs one step. It is bytes from the beginning, to be kept, stored a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -95,20 +97,22 @@ class LiveModel:
         risk = self.scorer.bundle.calibration.apply(logit, hours)
         return Stepped(logit, risk, self.scorer.member_spread(members, hours), self.layout.split(records))
 
-    def replay(self, stays: Stays, *, leave_last: bool = False) -> list[bytes]:
+    def replay(self, stays: Stays, *, leave_last: bool = False, threads: int = 1) -> list[bytes]:
         """States of stays from all their observations, as stepping through them would give.
 
         Args:
             stays: as they would be scored as a whole; their steps are those of `Encoding.encode`.
             leave_last: whether each stay's last time step is left out, as it is where that step is still open.
+            threads: cores to use; numpy lets the others work meanwhile.
 
         Raises:
             DataError: if a stay ends before its admission.
         """
-        states: list[bytes] = []
-        for block in stay_blocks(stays):
-            states += self._replay(block, int(leave_last))
-        return states
+        replayed = partial(self._replay, left=int(leave_last))
+        if threads == 1:
+            return [state for block in stay_blocks(stays) for state in replayed(block)]
+        with ThreadPoolExecutor(threads, thread_name_prefix="replay") as pool:
+            return [state for states in pool.map(replayed, stay_blocks(stays)) for state in states]
 
     def _replay(self, stays: Stays, left: int) -> list[bytes]:
         encoding = self.scorer.bundle.encoding

@@ -111,7 +111,7 @@ def test_replayed_states_are_those_of_stepping(grid, leave_last, tmp_path):
     small = save_small_model(tmp_path / "model", encoding=replace(GRIDS[grid], features=tuple(Feature)))
     scorer = small.scorer()
     model, stays = LiveModel(scorer), small.cohort.stays.select(range(5))
-    replayed = model.layout.join(model.replay(stays, leave_last=leave_last))
+    replayed = model.layout.join(model.replay(stays, leave_last=leave_last, threads=1 + leave_last))
     for index in range(5):
         stay = stays.select([index])
         states, inputs = model.start(stay), inputs_of(scorer, stay)
