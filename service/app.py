@@ -14,7 +14,7 @@ from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import Scorer
 from service import batch
 from service.access import SECURITY_SCHEMES, Access
-from service.audit import Audit, AuditEvent, NoAudit
+from service.audit import Audit, AuditEvent, AuditLog, NoAudit
 from service.batcher import Batcher
 from service.errors import ProblemDocument, install_error_handlers
 from service.facts import model_card, model_facts
@@ -101,6 +101,9 @@ def _service(settings: Settings, scorer: Scorer, origin: Origin, audit: Audit) -
         observe=lambda facts: metrics.observe_batch(facts.waited_s, facts.computed_s),
     )
     metrics.watch_queue(lambda: inference.waiting)
+    if isinstance(audit, AuditLog):
+        log = audit
+        metrics.watch_audit(lambda: log.head[0])
     return Service(
         settings=settings,
         scoring=StayScoring(scorer, origin, settings),

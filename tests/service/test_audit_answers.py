@@ -143,3 +143,8 @@ def test_without_a_record_there_is_no_answer(audited, monkeypatch):
     assert audited.post("/v1/score", json={}).status_code == 503
     monkeypatch.undo()
     assert audited.post("/v1/score", json={}).status_code == 200
+
+
+def test_the_figures_say_how_many_records_there_are(audited, folder):
+    chart(audited)
+    assert f"sequela_audit_records {len(records(folder))}.0" in audited.get("/metrics").text
