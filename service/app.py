@@ -20,6 +20,7 @@ from service.errors import ProblemDocument, install_error_handlers
 from service.facts import model_card, model_facts
 from service.live import routes as stays
 from service.live.stepper import Stepper
+from service.live.store import StoreError
 from service.live.upkeep import kept_up, make_live_stays
 from service.logs import Event, RequestLines, log_failure
 from service.metrics import Metrics
@@ -118,11 +119,15 @@ def _service(settings: Settings, scorer: Scorer, origin: Origin, audit: Audit) -
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
+    app.state.refusal = ""
     try:
+        await app.state.keeping.open()
         await service.inference.run(service.scoring.warm_up)
         await app.state.stepper.warm_up()
     except Exception as error:
-        log_failure(Event.FAILED, error, request_id="")  # the server ends, and says no more than that
+        log_failure(Event.FAILED, error, request_id="")
+        if isinstance(error, StoreError):  # its words are this service's own, and name the remedy
+            app.state.refusal = str(error)
         raise
     digest, version = service.facts.digest, service.facts.version or ""
     async with kept_up(app.state.live, app.state.keeping, service.settings, service.audit):

@@ -41,7 +41,7 @@ def serve() -> int:
 
 
 def _serve(settings: Settings, app: FastAPI, listening: socket.socket) -> int:
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             log_config=None,
@@ -64,7 +64,19 @@ def _serve(settings: Settings, app: FastAPI, listening: socket.socket) -> int:
         server.run(sockets=[listening])
     finally:
         log_event(Event.STOPPED)
+        if app.state.refusal:
+            sys.stderr.write(f"sequela serve: {app.state.refusal}\n")
     return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """The server; open event streams end when it is told to, for it waits until every answer is complete."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Takes a signal."""
+        app: FastAPI = self.config.app  # type: ignore[assignment]  # given as such
+        app.state.live.watchers.ended = True
+        super().handle_exit(sig, frame)
 
 
 def _listen(settings: Settings) -> socket.socket:

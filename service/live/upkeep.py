@@ -46,12 +46,7 @@ def make_live_stays(
 
 @asynccontextmanager
 async def kept_up(live: LiveStays, keeping: Keeping, settings: Settings, audit: Audit) -> AsyncIterator[None]:
-    """Opens the store, looks after the stays while the block runs, and closes it with every state written.
-
-    Raises:
-        StoreError: if the store cannot be opened.
-    """
-    await keeping.open()
+    """Looks after the stays of an open store while the block runs, and closes it with every state written."""
     tasks = [asyncio.create_task(_write_states(live)), asyncio.create_task(_sweep(live, settings, audit))]
     try:
         yield

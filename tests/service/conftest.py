@@ -25,6 +25,7 @@ from models.task import TargetKind, TaskSpec
 from models.uncertainty import Uncertainty
 from service.app import create_app
 from service.settings import Settings
+from tests.service.live.served import Served
 
 CHANNELS = (
     channel_by_name("heart_rate"),
@@ -153,3 +154,10 @@ def client(scorer: Scorer, settings: Settings) -> Iterator[TestClient]:
     """A client of a started application."""
     with TestClient(create_app(settings, scorer)) as started:
         yield started
+
+
+@pytest.fixture
+def live_address(artifact: Path, tmp_path: Path) -> Iterator[str]:
+    """Address of a service that runs as a process of its own, over a store in a file."""
+    with Served(artifact, tmp_path) as served:
+        yield served.address

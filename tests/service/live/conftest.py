@@ -1,6 +1,6 @@
 """Small models on either grid, and live stays around one of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,6 @@ from models.channel_encoding import SUMMARIES, Feature
 from models.encoding import EncodingConfig
 from models.grid import GridKind
 from models.scorer import Scorer
-from tests.service.live.served import Served
 
 CHANNELS = ("heart_rate", "sbp", "temperature", "lactate")
 
@@ -25,10 +24,3 @@ def scorers(make_artifact: Callable[..., Path], tmp_path_factory: pytest.TempPat
         "event": load_artifact(event),
         "hourly": load_artifact(make_artifact(folder / "hourly", encoding=hourly, seed=2)),
     }
-
-
-@pytest.fixture
-def live_address(artifact: Path, tmp_path: Path) -> Iterator[str]:
-    """Address of a service that runs as a process of its own, over a store in a file."""
-    with Served(artifact, tmp_path) as served:
-        yield served.address

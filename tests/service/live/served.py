@@ -24,7 +24,7 @@ class Served:
     """
 
     def __init__(self, artifact: Path, folder: Path, **environment: str) -> None:
-        self._environment = {
+        self.environment = {
             **os.environ,
             "SEQUELA_MODEL": str(artifact),
             "SEQUELA_PORT": "0",
@@ -47,7 +47,7 @@ class Served:
     def start(self) -> None:
         """Starts it, and returns once it is ready."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "service"], env=self._environment, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "service"], env=self.environment, stderr=subprocess.PIPE, text=True
         )
         assert self._process.stderr is not None
         for line in self._process.stderr:

@@ -1,6 +1,9 @@
 """`kill -9` at any moment loses no observation that was acknowledged, and doubles none."""
 
 import random
+import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -89,3 +92,24 @@ def test_no_acknowledged_observation_is_lost_or_doubled_by_kill_9(artifact, tmp_
             writer.join(30)
         check(served.address, sent)
         assert served.terminate() == 0
+
+
+def test_a_store_of_another_release_keeps_the_service_from_starting_and_says_what_to_do(artifact, tmp_path):
+    with sqlite3.connect(tmp_path / "stays.sqlite3") as connection:
+        connection.executescript("CREATE TABLE stays(x); PRAGMA application_id=1399157100; PRAGMA user_version=99")
+    environment = Served(artifact, tmp_path).environment
+    done = subprocess.run(
+        [sys.executable, "-m", "service"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert "serve with the release that wrote it" in done.stderr.splitlines()[-1]
+
+
+def test_an_open_stream_of_events_does_not_hold_up_the_end(artifact, tmp_path):
+    with Served(artifact, tmp_path, SEQUELA_SHUTDOWN_TIMEOUT_S="60") as served:
+        httpx.put(f"{served.address}/v1/stays/a", json={})
+        with httpx.stream("GET", f"{served.address}/v1/stays/a/events", timeout=30) as events:
+            assert next(events.iter_lines()) == ": listening"
+            began = time.monotonic()
+            assert served.terminate() == 0
+            assert time.monotonic() - began < 30
