@@ -90,8 +90,9 @@ class LiveEncoder:
         found = self._moments(inputs, stamp, before)
         self._accumulate(records, found)
         features = self._features(records, found, stamp, before)
-        since = records["since"]
-        since[before == NEVER] = stamp[before == NEVER, None]
+        since, fresh = records["since"], before == NEVER
+        if fresh.any():
+            since[fresh] = stamp[fresh, None]
         since[found.row, found.channel] = stamp[found.row]
         records["stamp"] = stamp
         return features
@@ -116,13 +117,15 @@ class LiveEncoder:
             value = running.minute_means(moment[fresh], value[fresh])
             row, minute, channel, series = row[moment], minute[moment], channel[moment], series[moment]
         starts = series.nonzero()[0]
-        length = np.diff(starts, append=len(series))
-        return _Moments(row[starts], channel[starts], starts, length, minute, value)
+        length = np.full_like(starts, len(series))
+        length[:-1] = starts[1:]
+        return _Moments(row[starts], channel[starts], starts, length - starts, minute, value)
 
     def _check_follows(self, row: Ints, minute: Ints, stamp: Ints, before: Ints) -> None:
         if (minute > stamp[row]).any():
             raise DataError("minute must not be later than time_min, got a later one; leave it for a later step")
-        earliest = np.where(before == NEVER, NEVER, before + self._apart)
+        # Minutes lie far from where adding one to `NEVER` would matter.
+        earliest = before + self._apart
         if (stamp < earliest).any() or (minute < earliest[row]).any():
             raise DataError(
                 "time_min and minute must be after the state's last step, got an earlier time; replay the stay from it"
