@@ -6,6 +6,7 @@ import gc
 import signal
 import socket
 import sys
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -61,7 +62,8 @@ def _serve(settings: Settings, app: FastAPI, listening: socket.socket) -> int:
     host, port = listening.getsockname()[:2]
     log_event(Event.LISTENING, host=str(host), port=int(port))
     try:
-        server.run(sockets=[listening])
+        with suppress(SystemExit):  # a start that failed ends with a status of this module's own
+            server.run(sockets=[listening])
     finally:
         log_event(Event.STOPPED)
         if app.state.refusal:
