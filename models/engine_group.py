@@ -11,7 +11,7 @@ from models.cells import Cell
 from models.engine_cells import Array, decay, step_gru, step_gru_d, step_lstm, step_rnn
 from models.engine_product import Product
 from models.engine_state import Rows
-from models.engine_weights import Curves, GroupWeights, Linear
+from models.engine_weights import Curves, Decays, GroupWeights
 from models.pooling import Pooling
 
 # As in models.pooling: attention's scores stay within these, and a weight is never divided by less.
@@ -57,8 +57,9 @@ class Group:
     def __init__(self, weights: GroupWeights, slots: GroupSlots) -> None:
         self.weights, self._slots = weights, slots
         self._recurrent = [Product(layer.recurrent) for layer in weights.layers]
-        self._below = [None if layer.below is None else Product(layer.below.weight) for layer in weights.layers]
-        self._estimate = None if weights.decays is None else Product(weights.decays.estimate)
+        below = [layer.below for layer in weights.layers]
+        self._below = [None if linear is None else (Product(linear.weight), linear.bias) for linear in below]
+        self._fading = None if weights.decays is None else (weights.decays, Product(weights.decays.estimate))
         depths = range(len(weights.layers))
         self._hidden = [slots.place("h", depth) for depth in depths]
         self._memory = [slots.place("c", depth) for depth in depths] if "c" in slots.places else []
@@ -76,11 +77,14 @@ class Group:
         weights, old, new = self.weights, self._slots.of(before), self._slots.of(after)
         given = hidden = np.tanh(first) if weights.config.projection_size else first
         for depth, layer in enumerate(weights.layers):
-            if layer.below is not None:
-                given = self._given(depth, layer.below, hidden)
+            if (below := self._below[depth]) is not None:
+                product, bias = below
+                given = product(hidden)
+                given += bias
             last, hidden = old[:, :, self._hidden[depth]], new[:, :, self._hidden[depth]]
-            if layer.cell is Cell.GRU_D and fade is not None:
-                step_gru_d(given + self._estimated(features), decay(fade) * last, layer.recurrent, hidden)
+            if fade is not None and self._fading is not None and depth == 0:
+                estimated = _estimated(*self._fading, features)
+                step_gru_d(given + estimated, decay(fade) * last, layer.recurrent, hidden)
                 continue
             recurrent = self._recurrent[depth](last)
             if layer.inner is not None:
@@ -116,25 +120,6 @@ class Group:
             logits += _curved(weights.curves, features)
         return logits
 
-    def _given(self, depth: int, below: Linear, hidden: Array) -> Array:
-        product = self._below[depth]
-        given = np.matmul(hidden, below.weight) if product is None else product(hidden)
-        given += below.bias
-        return given
-
-    def _estimated(self, features: Array) -> Array:
-        """What GRU-D's gates read of values that fade to the training mean, which standard scores put at 0."""
-        decays = self.weights.decays
-        if decays is None or self._estimate is None:
-            return np.zeros((1, 1, 1), dtype=np.float32)
-        layout = decays.layout
-        by_channel = features[:, : layout.width].reshape(len(features), layout.channels, layout.per_channel)
-        value, mask, delta = (by_channel[:, :, place] for place in (layout.value, layout.mask, layout.delta))
-        faded = decay(-(decays.rate * delta + decays.rate_bias))
-        faded *= value
-        faded += mask * (value - faded)
-        return self._estimate(faded)
-
     def _pooled(self, hidden: Array, old: Array, new: Array) -> Array:
         match self.weights.config.pooling:
             case Pooling.LAST:
@@ -154,6 +139,17 @@ class Group:
         np.add(old[:, :, sums], hidden * weight, out=new[:, :, sums])
         np.add(old[:, :, weights], weight, out=new[:, :, weights])
         return np.divide(new[:, :, sums], np.maximum(new[:, :, weights], _LEAST_WEIGHT), dtype=np.float32)
+
+
+def _estimated(decays: Decays, product: Product, features: Array) -> Array:
+    """What GRU-D's gates read of values that fade to the training mean, which standard scores put at 0."""
+    layout = decays.layout
+    by_channel = features[:, : layout.width].reshape(len(features), layout.channels, layout.per_channel)
+    value, mask, delta = (by_channel[:, :, place] for place in (layout.value, layout.mask, layout.delta))
+    faded = decay(-(decays.rate * delta + decays.rate_bias))
+    faded *= value
+    faded += mask * (value - faded)
+    return product(faded)
 
 
 def _curved(curves: Curves, features: Array) -> Array:
