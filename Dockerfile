@@ -18,8 +18,8 @@ COPY requirements.lock pyproject.toml deploy/dependencies.py deploy/requirements
 # which runs on CPU and GPU alike and is several times larger.
 FROM builder AS service-builder
 ARG TORCH_INDEX_URL=""
-# A served ensemble may hold boosted trees.
-RUN python dependencies.py service trees > wanted.txt \
+# A served ensemble may hold boosted trees; stays may lie in PostgreSQL, and replicas share their states in Redis.
+RUN python dependencies.py service trees postgres redis traces > wanted.txt \
  && pip install ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -c requirements.lock -r wanted.txt
 COPY README.md LICENSE ./
 COPY models models
@@ -45,6 +45,7 @@ FROM ${PYTHON_IMAGE} AS runtime
 RUN groupadd --gid 10001 sequela \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin sequela \
  && install -d -o sequela -g sequela /var/lib/sequela /var/lib/sequela/cache /var/lib/sequela/cohorts \
+    /var/lib/sequela/keys \
     /var/lib/mlflow/artifacts
 ENV PATH=/opt/sequela/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     MPLCONFIGDIR=/tmp/matplotlib GIT_PYTHON_REFRESH=quiet DO_NOT_TRACK=1 \

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -195,8 +196,13 @@ class Calibration:
     def line(self, logit: NDArray[Any], time_h: NDArray[Any]) -> Floats:
         """(steps, outputs) calibrated logits before any curve: arguments as of `apply`."""
         basis = basis_of_time(log1p_hours(time_h), self.log1p_h)
-        slope = np.exp(_combine(basis, self.log_slope))
-        return np.asarray(np.asarray(logit, dtype=np.float64) * slope + _combine(basis, self.intercept))
+        log_slope, intercept = self._tables
+        slope = np.exp(_combine(basis, log_slope))
+        return np.asarray(np.asarray(logit, dtype=np.float64) * slope + _combine(basis, intercept))
+
+    @cached_property
+    def _tables(self) -> tuple[Floats, Floats]:
+        return np.array(self.log_slope), np.array(self.intercept)
 
 
 def check_method(method: CalibrationMethod, kind: TargetKind) -> None:
@@ -252,10 +258,9 @@ def _with_curves(line: Calibration, part: Sample, method: CalibrationMethod, str
     return replace(line, method=method, beta=tuple(beta), isotonic=tuple(isotonic))
 
 
-def _combine(basis: Floats, rows: tuple[tuple[float, ...], ...]) -> Floats:
+def _combine(basis: Floats, table: Floats) -> Floats:
     """(steps, outputs); term by term, so that a step's value does not depend on how many are computed at once."""
-    table = np.array(rows)
-    total = np.zeros((len(basis), len(table)))
-    for j in range(table.shape[1]):
+    total = basis[:, 0, None] * table[None, :, 0]
+    for j in range(1, table.shape[1]):
         total += basis[:, j, None] * table[None, :, j]
     return total

@@ -174,9 +174,11 @@ def basis_of_time(log1p_h: Floats, span: tuple[float, float]) -> Floats:
     width = span[1] - span[0]
     scaled = np.ones_like(log1p_h) if width <= 0 else np.clip(2.0 * (log1p_h - span[0]) / width - 1.0, -1.0, 1.0)
     square = np.square(scaled)
-    return np.stack(
-        [np.ones_like(scaled), scaled - 1.0, 1.5 * square - 1.5, (2.5 * square - 1.5) * scaled - 1.0], axis=1
-    )
+    basis = np.ones((len(scaled), TERMS))
+    basis[:, 1] = scaled - 1.0
+    basis[:, 2] = 1.5 * square - 1.5
+    basis[:, 3] = (2.5 * square - 1.5) * scaled - 1.0
+    return basis
 
 
 def probability(value: Floats, kind: TargetKind) -> Floats:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.errors import DataError
 
 # Features are standard scores; pieces narrower than this are ties of the quantiles and hold no curve.
-_NARROWEST = 1e-6
+NARROWEST = 1e-6
 
 
 class FeatureCurves(nn.Module):
@@ -75,8 +75,8 @@ class FeatureCurves(nn.Module):
                 piece += value >= self.knots[:, knot : knot + 1]
             low = self.knots.gather(1, piece)
             wide = (self.knots[:, 1:] - self.knots[:, :-1]).gather(1, piece)
-            way = torch.where(wide > _NARROWEST, (value - low) / wide.clamp_min(_NARROWEST), 0.0).clamp_(0.0, 1.0)
-        usable = (self.knots[:, 1:] - self.knots[:, :-1] > _NARROWEST).to(self.rise.dtype)
+            way = torch.where(wide > NARROWEST, (value - low) / wide.clamp_min(NARROWEST), 0.0).clamp_(0.0, 1.0)
+        usable = (self.knots[:, 1:] - self.knots[:, :-1] > NARROWEST).to(self.rise.dtype)
         sums = [self._sum(rise * usable, piece, way) for rise in self.rise]
         return torch.stack(sums, dim=1).view(batch, time, len(sums))
 

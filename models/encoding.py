@@ -139,6 +139,7 @@ class Encoding:
         dtype: DTypeLike = np.float32,
         tokenizer: NoteTokenizer | None = None,
         out: Path | None = None,
+        laid: tuple[Rows, Grid] | None = None,
     ) -> Encoded:
         """Encodes whole stays.
 
@@ -149,14 +150,13 @@ class Encoding:
             dtype: type of the features; they are computed in float64 and cast at the end.
             tokenizer: the model's tokenizer; None: notes are not used and make no time step.
             out: an `.npy` file to hold the features, memory-mapped, instead of memory.
+            laid: what `lay` gave for them; None: it is asked.
 
         Raises:
             DataError: if the stays are not sorted, hold values that are not finite, end before admission, or hold
                 anything later than their end.
         """
-        rows = Rows.of(stays, self.channels.numbers)
-        notes = Moments(stays.stay_of_note(), stays.note_time_min) if tokenizer else Moments(_none(), _none())
-        grid = self.grid.build(stays.end_min, Moments(rows.stay, rows.minute), notes)
+        rows, grid = self.lay(stays, notes=tokenizer is not None) if laid is None else laid
         features = _allocate((int(grid.step_offsets[-1]), self.width), np.dtype(dtype), out)
         statics = self.statics.apply(stays)
         for block in _blocks(grid.step_offsets):
@@ -168,6 +168,17 @@ class Encoding:
             return Encoded(features, grid.step_offsets, grid.time_min, layout=self.layout)
         tokens, note_offsets = tokenizer.encode_all(stays.note_text)
         return Encoded(features, grid.step_offsets, grid.time_min, grid.note_step, note_offsets, tokens, self.layout)
+
+    def lay(self, stays: Stays, *, notes: bool) -> tuple[Rows, Grid]:
+        """The stays' observations of the encoding's channels, and their time steps; raises as `encode` does.
+
+        Args:
+            stays: stays of any number and length.
+            notes: whether notes make time steps.
+        """
+        rows = Rows.of(stays, self.channels.numbers)
+        charted = Moments(stays.stay_of_note(), stays.note_time_min) if notes else Moments(_none(), _none())
+        return rows, self.grid.build(stays.end_min, Moments(rows.stay, rows.minute), charted)
 
     def start(self, stays: Stays) -> EncoderState:
         """The state of a live stay before its first time step.

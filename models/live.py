@@ -1,140 +1,139 @@
-"""One time step of a live stay in, its calibrated risks and the stay's state after it out.
+"""One time step of many live stays in, their calibrated risks and the stays' states after it out.
 
-The state holds all that the model has to know of a stay's past, in a few kilobytes however long the stay
-is: so a new observation costs one step. It is stored and moved as bytes.
+A state holds all that the model has to know of a stay's past, in a few kilobytes however long the stay is: so a new
+observation costs one step. It is bytes from the beginning, to be kept, stored and moved as it is.
 """
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike
 
-from models.batch import Chunk, NoteBatch
-from models.errors import ArtifactError, DataError
+from models.batch import NoteBatch
+from models.engine import Engine, make_engine
+from models.engine_state import EngineState
+from models.errors import DataError
+from models.live_encoding import LiveEncoder, LiveInput
+from models.live_record import RecordLayout
+from models.live_replay import encode_block, encoder_records, stay_blocks
 from models.scorer import MINUTES_PER_HOUR, Scorer
-from models.state import State
-from models.stay import Floats, Stays
-from models.stepping import EncoderState
-
-_LENGTH = struct.Struct("<Q")
+from models.stay import Floats, Ints, Stays
 
 
 @dataclass(frozen=True)
-class LiveState:
-    """All of a stay's past that a model needs.
+class Stepped:
+    """What one time step of `n` stays gave.
 
     Args:
-        digest: digest of the artifact that made it; another model's state is refused.
-        encoder: state of the encoding.
-        network: states of the members, one row.
+        logit: (n, outputs) the weighted mean of the members'.
+        risk: (n, outputs) calibrated.
+        spread: (n, outputs) how much the members disagree (`Scorer.member_spread`).
+        states: of the stays, after the step.
     """
 
-    digest: str
-    encoder: EncoderState
-    network: State
+    logit: Floats
+    risk: Floats
+    spread: Floats
+    states: list[bytes]
 
-    def to_bytes(self) -> bytes:
-        """The state as bytes; holds clinical values, so it is guarded like the stay itself."""
-        encoder = self.encoder.to_bytes()
-        header = json.dumps({"digest": self.digest, "encoder": len(encoder)}).encode()
-        return _LENGTH.pack(len(header)) + header + encoder + self.network.to_bytes()
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> LiveState:
-        """The state that `to_bytes` wrote.
+class LiveModel:
+    """A model that scores live stays step by step; it holds no stay itself.
+
+    Args:
+        scorer: the model.
+        engine: what steps its members; None: the fastest for the scorer's device.
+
+    Raises:
+        DataError: if the model is bidirectional.
+        ArtifactError: if the engine does not give what the members give.
+    """
+
+    def __init__(self, scorer: Scorer, engine: Engine | None = None) -> None:
+        self.scorer = scorer
+        self.engine = make_engine(scorer) if engine is None else engine
+        encoding, state = scorer.bundle.encoding, self.engine.layout
+        self.layout = RecordLayout(encoding, digest=scorer.digest, state_width=state.width, state_schema=state.schema)
+        self._encoder = LiveEncoder(encoding)
+
+    @property
+    def key(self) -> str:
+        """Names model and layout of the states: a state of another key must be made anew from its observations."""
+        return self.layout.key
+
+    def start(self, stays: Stays) -> list[bytes]:
+        """States before the first time step; of the stays only the static values are read."""
+        records = self.layout.empty(len(stays))
+        records["static"] = self.scorer.bundle.encoding.statics.apply(stays)
+        records["network"] = self.engine.initial_state(len(stays)).values
+        return self.layout.split(records)
+
+    def step(self, states: Sequence[bytes], inputs: Sequence[LiveInput]) -> Stepped:
+        """Takes one time step of every stay; the given states stay as they are, so a step can be provisional.
+
+        Args:
+            states: of different stays, or of one in several pasts.
+            inputs: what enters, one a state.
 
         Raises:
-            ArtifactError: if the bytes are not such a state.
+            ArtifactError: if a state is another model's.
+            DataError: if an observation does not fit its step; no stay is stepped then.
         """
-        try:
-            (length,) = _LENGTH.unpack_from(data)
-            begin = _LENGTH.size + length
-            header = json.loads(data[_LENGTH.size : begin])
-            end = begin + header["encoder"]
-            encoder, network = EncoderState.from_bytes(data[begin:end]), State.from_bytes(data[end:])
-            return cls(header["digest"], encoder, network)
-        except (struct.error, ValueError, KeyError, TypeError, ArtifactError) as error:
-            raise ArtifactError(
-                f"state must be the bytes of a live state, got {len(data)} bytes that are not; "
-                "replay the stay from its observations"
-            ) from error
+        if len(states) != len(inputs) or not len(states):
+            raise DataError(
+                f"states and inputs must be one a stay, got {len(states)} and {len(inputs)}; give one of each"
+            )
+        records = self.layout.join(states)
+        features = self._encoder.step(records, inputs)
+        notes = self._notes(inputs)
+        members, after = self.engine.step(features, EngineState(records["network"]), notes=notes)
+        records["network"] = after.values
+        hours = records["stamp"] / MINUTES_PER_HOUR
+        logit = self.scorer.network.combine(members)
+        risk = self.scorer.bundle.calibration.apply(logit, hours)
+        return Stepped(logit, risk, self.scorer.member_spread(members, hours), self.layout.split(records))
 
+    def replay(self, stays: Stays, *, leave_last: bool = False, threads: int = 1) -> list[bytes]:
+        """States of stays from all their observations, as stepping through them would give.
 
-def start(scorer: Scorer, stays: Stays) -> LiveState:
-    """The state of a stay before its first time step.
+        Args:
+            stays: as they would be scored as a whole; their steps are those of `Encoding.encode`.
+            leave_last: whether each stay's last time step is left out, as it is where that step is still open.
+            threads: cores to use; numpy lets the others work meanwhile.
 
-    Args:
-        scorer: the model.
-        stays: one stay; only its static values are read.
+        Raises:
+            DataError: if a stay ends before its admission.
+        """
+        replayed = partial(self._replay, left=int(leave_last))
+        if threads == 1:
+            return [state for block in stay_blocks(stays) for state in replayed(block)]
+        with ThreadPoolExecutor(threads, thread_name_prefix="replay") as pool:
+            return [state for states in pool.map(replayed, stay_blocks(stays)) for state in states]
 
-    Raises:
-        DataError: if the model is bidirectional, or there is not exactly one stay.
-    """
-    if not scorer.network.streams:
-        raise DataError(
-            "model must not be bidirectional to score a live stay, got a bidirectional one; "
-            "score the whole stay or choose another model"
+    def _replay(self, stays: Stays, left: int) -> list[bytes]:
+        encoding = self.scorer.bundle.encoding
+        block = encode_block(encoding, stays, self.scorer.tokenizer)
+        steps: Ints = block.encoded.lengths - left
+        records = self.layout.empty(len(stays))
+        encoder_records(encoding, block, steps, records)
+        records["static"] = encoding.statics.apply(stays)
+        records["network"] = self.engine.replay(block.encoded, steps=steps).values
+        return self.layout.split(records)
+
+    def _notes(self, inputs: Sequence[LiveInput]) -> NoteBatch | None:
+        tokenizer = self.scorer.tokenizer
+        if tokenizer is None or not any(one.notes for one in inputs):
+            return None
+        row, encoded = zip(
+            *((number, tokenizer.encode(text)) for number, one in enumerate(inputs) for text in one.notes), strict=True
         )
-    return LiveState(scorer.digest, scorer.bundle.encoding.start(stays), scorer.network.initial_state(1))
-
-
-def step(
-    scorer: Scorer,
-    live: LiveState,
-    time_min: int,
-    channel: ArrayLike = (),
-    value: ArrayLike = (),
-    *,
-    minute: ArrayLike | None = None,
-    notes: Sequence[str] = (),
-) -> tuple[Floats, LiveState]:
-    """Takes one time step; the given state stays as it is, so a step can be provisional.
-
-    Args:
-        scorer: the model.
-        live: the state after the step before.
-        time_min: minute at which the step is stamped.
-        channel: (m,) indices of the encoding's channels observed in the step.
-        value: (m,) values in canonical units.
-        minute: (m,) minutes of the observations; None: all at `time_min`.
-        notes: texts that enter at the step; not read by a model without notes.
-
-    Returns:
-        (outputs,) calibrated risks, and the state after the step.
-
-    Raises:
-        ArtifactError: if the state is another model's.
-        DataError: if an observation does not fit the step.
-    """
-    if live.digest != scorer.digest:
-        raise ArtifactError("state must be this model's own, got another's; replay the stay from its observations")
-    features, encoder = scorer.bundle.encoding.step(live.encoder, time_min, channel, value, minute=minute)
-    chunk = Chunk(
-        torch.from_numpy(features.astype(np.float32))[None, None],
-        torch.ones(1, 1, dtype=torch.bool),
-        torch.zeros(1, dtype=torch.bool),
-        _note_batch(scorer, notes),
-    )
-    with torch.inference_mode():
-        output, network = scorer.network(chunk.to(scorer.device), live.network)
-    logit = output[0].cpu().numpy()
-    risk = scorer.bundle.calibration.apply(logit, np.array([time_min / MINUTES_PER_HOUR]))
-    return risk[0], LiveState(live.digest, encoder, network)
-
-
-def _note_batch(scorer: Scorer, notes: Sequence[str]) -> NoteBatch | None:
-    if scorer.tokenizer is None or not notes:
-        return None
-    encoded = [scorer.tokenizer.encode(text) for text in notes]
-    lengths = torch.tensor([len(tokens) for tokens in encoded])
-    tokens = torch.zeros(len(encoded), int(lengths.max()), dtype=torch.int64)
-    for row, ids in enumerate(encoded):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-    nothing = torch.zeros(len(encoded), dtype=torch.int64)
-    return NoteBatch(tokens, lengths, nothing, nothing)
+        lengths = torch.tensor([len(tokens) for tokens in encoded])
+        tokens = torch.zeros(len(encoded), int(lengths.max()), dtype=torch.int64)
+        for number, ids in enumerate(encoded):
+            tokens[number, : len(ids)] = torch.tensor(ids)
+        rows = torch.tensor(row, dtype=torch.int64)
+        return NoteBatch(tokens, lengths, rows, torch.zeros_like(rows))

@@ -35,23 +35,33 @@ def advance(statistics: Floats, channel: Ints, minute: int, score: Floats) -> Fl
         score: (m,) their standard scores.
     """
     after = statistics.copy()
-    before = statistics[:, channel]
+    after[:, channel] = advanced(statistics[:, channel], np.full(len(channel), minute), score)
+    return after
+
+
+def advanced(before: Floats, minute: Ints, score: Floats) -> Floats:
+    """(STATISTICS, m) statistics of `m` channels, each after one more minute of its own.
+
+    Args:
+        before: (STATISTICS, m).
+        minute: (m,) later than any minute before it of that channel.
+        score: (m,) standard scores.
+    """
+    after = np.empty(before.shape)
     new = before[COUNT] == 0
     first_min = np.where(new, minute, before[FIRST_MIN])
     elapsed = minute - first_min
-    after[:, channel] = (
-        before[COUNT] + 1.0,
-        first_min,
-        np.full(len(channel), float(minute)),
-        np.where(new, score, before[FIRST]),
-        score,
-        np.where(new, score, np.minimum(before[LOW], score)),
-        np.where(new, score, np.maximum(before[HIGH], score)),
-        before[TOTAL] + score,
-        before[SUM_T] + elapsed,
-        before[SUM_TT] + elapsed * elapsed,
-        before[SUM_TZ] + elapsed * score,
-    )
+    after[COUNT] = before[COUNT] + 1.0
+    after[FIRST_MIN] = first_min
+    after[LAST_MIN] = minute
+    after[FIRST] = np.where(new, score, before[FIRST])
+    after[LAST] = score
+    after[LOW] = np.where(new, score, np.minimum(before[LOW], score))
+    after[HIGH] = np.where(new, score, np.maximum(before[HIGH], score))
+    after[TOTAL] = before[TOTAL] + score
+    after[SUM_T] = before[SUM_T] + elapsed
+    after[SUM_TT] = before[SUM_TT] + elapsed * elapsed
+    after[SUM_TZ] = before[SUM_TZ] + elapsed * score
     return after
 
 

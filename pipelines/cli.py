@@ -28,6 +28,7 @@ COMMANDS = {
     "promote": "move an alias to a version, after the gate",
     "rollback": "move the champion back to the previous version",
     "serve": "run the REST service",
+    "audit": "verify the chain of what the service did",
     "retrain": "run one whole training job with its gate",
     "schedule": "run the training job by the clock",
     "demo": "all of it on a synthetic cohort, in a few minutes",

@@ -1,96 +1,33 @@
 """`python -m service`: settings from the environment, a verified model, then HTTP until SIGTERM.
 
 Exit status: 0 ended by a signal, 1 refused to start with a reason on standard error, 2 wrong settings.
+
+`python -m service keys` and `python -m service audit` are in `service.commands`; neither waits for torch.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
-import signal
-import socket
 import sys
-from types import FrameType
-
-import uvicorn
 
 from models.disclaimer import DISCLAIMER_EN
-from models.errors import ConfigError, SequelaError
-from service.app import create_app
-from service.logs import Event, configure_logging, log_event
-from service.protocol import ResearchProtocol
-from service.selection import Selected, select_model
-from service.settings import Settings, settings_from_environment
 
 
 def main() -> int:
-    """Runs the service and returns its exit status."""
+    """Runs the service, or one of its commands, and returns its exit status."""
+    if sys.argv[1:2] in (["keys"], ["audit"]):
+        from service import commands
+
+        return commands.main(sys.argv[1:])
     argparse.ArgumentParser(
         prog="python -m service",
-        description="Serves one registered model over HTTP. Settings come from the environment: docs/service.md.",
+        description="Serves one registered model over HTTP. Settings come from the environment: docs/service.md. "
+        "`python -m service keys --help` and `python -m service audit --help` tell of its commands.",
         epilog=DISCLAIMER_EN,
     ).parse_args()
-    configure_logging()
-    # A signal before the server listens ends the start; uvicorn takes both signals over while it runs.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
-    try:
-        settings = settings_from_environment()
-        selected = select_model(settings)
-        listening = _listen(settings)
-    except SequelaError as error:
-        sys.stderr.write(f"sequela serve: {error}\n")
-        return 2 if isinstance(error, ConfigError) else 1
-    return _serve(settings, selected, listening)
+    from service.server import serve
 
-
-def _serve(settings: Settings, selected: Selected, listening: socket.socket) -> int:
-    app = create_app(settings, selected.scorer, origin=selected.origin)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            http=ResearchProtocol,
-            ws="none",
-            lifespan="on",
-            timeout_graceful_shutdown=settings.shutdown_timeout_s,
-        )
-    )
-    app.openapi()  # made here once, not within a request
-    # What lives now lives until the end: collecting it again and again would only delay requests.
-    gc.collect()
-    gc.freeze()
-    host, port = listening.getsockname()[:2]
-    log_event(Event.LISTENING, host=str(host), port=int(port))
-    try:
-        server.run(sockets=[listening])
-    finally:
-        log_event(Event.STOPPED)
-    return 0 if server.started else 1
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        ConfigError: if the address is taken or not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
-        raise ConfigError(
-            f"host and port must be free to listen on, got {settings.host}:{settings.port} ({error.strerror}); "
-            "set SEQUELA_HOST or SEQUELA_PORT"
-        ) from None
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise SystemExit(0)
+    return serve()
 
 
 if __name__ == "__main__":

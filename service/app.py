@@ -8,20 +8,29 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
 
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import Scorer
+from service import batch
+from service.access import SECURITY_SCHEMES, Access
+from service.audit import Audit, AuditEvent, AuditLog, NoAudit
+from service.batcher import Batcher
 from service.errors import ProblemDocument, install_error_handlers
 from service.facts import model_card, model_facts
-from service.inference import InferenceThread
-from service.logs import Event, log_failure
+from service.live import routes as stays
+from service.live.stepper import Stepper
+from service.live.store import StoreError
+from service.live.upkeep import kept_up, make_live_stays
+from service.logs import Event, RequestLines, log_failure
 from service.metrics import Metrics
-from service.middleware import BodyLimit, Envelope, HostGuard
+from service.middleware import Envelope
 from service.routes import Service, router
 from service.schema import ScoreRequest
 from service.scoring import StayScoring
 from service.selection import Origin
 from service.settings import Settings
+from service.traces import Traces
 
 TITLE = "Sequela (research use only)"
 API_VERSION = "1"
@@ -35,30 +44,22 @@ documents (RFC 9457) and never repeat what was sent.
 """
 
 
-def create_app(settings: Settings, scorer: Scorer, *, origin: Origin | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, scorer: Scorer, *, origin: Origin | None = None, audit: Audit | None = None
+) -> FastAPI:
     """Builds the application.
 
     Args:
-        settings: limits and accepted hosts.
+        settings: limits, keys and accepted hosts.
         scorer: a verified model.
         origin: how it was found; an artifact folder where left out.
+        audit: where records of what it does go, closed when it ends; nowhere where left out.
+
+    Raises:
+        ConfigError: if it would be open to others without keys, or keys or traces cannot be had.
     """
     origin = origin or Origin()
-    metrics = Metrics()
-    metrics.set_model(
-        name=scorer.bundle.name,
-        version=origin.version or "",
-        digest=scorer.digest,
-        source=str(origin.source),
-    )
-    service = Service(
-        settings=settings,
-        scoring=StayScoring(scorer, origin, settings),
-        inference=InferenceThread(max_waiting=settings.max_waiting),
-        metrics=metrics,
-        facts=model_facts(scorer, origin),
-        card=model_card(scorer),
-    )
+    service = _service(settings, scorer, origin, audit or NoAudit())
     app = FastAPI(
         title=TITLE,
         description=DESCRIPTION,
@@ -68,38 +69,90 @@ def create_app(settings: Settings, scorer: Scorer, *, origin: Origin | None = No
         redirect_slashes=False,  # a redirect would repeat the query and the host that were sent
     )
     app.state.service = service
-    app.include_router(router)
+    app.state.access = Access.of(settings)
+    app.state.lines = RequestLines()
+    app.state.traces = Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
+    app.state.stepper = stepper = Stepper(scorer, origin, service.inference)
+    app.state.live, app.state.keeping = make_live_stays(
+        settings, lambda _: stepper, metrics=service.metrics, audit=service.audit
+    )
+    # Not by `include_router`, whose routers within routers cost every request; the most asked for come first.
+    app.router.routes.extend([*stays.router.routes, *router.routes, *batch.router.routes])
     install_error_handlers(app)
-    # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
-    app.add_middleware(HostGuard, accepted=settings.accepted_hosts)
-    app.add_middleware(Envelope, metrics=metrics)
+    app.add_middleware(
+        Envelope,
+        metrics=service.metrics,
+        lines=app.state.lines,
+        accepted_hosts=settings.accepted_hosts,
+        max_body_bytes=settings.max_body_bytes,
+        streamed=frozenset({batch.PATH}),
+        tracer=app.state.traces,
+    )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
+
+
+def _service(settings: Settings, scorer: Scorer, origin: Origin, audit: Audit) -> Service:
+    metrics = Metrics()
+    metrics.set_model(
+        name=scorer.bundle.name, version=origin.version or "", digest=scorer.digest, source=str(origin.source)
+    )
+    inference = Batcher(
+        max_waiting=settings.max_waiting,
+        observe=lambda facts: metrics.observe_batch(facts.waited_s, facts.computed_s),
+    )
+    metrics.watch_queue(lambda: inference.waiting)
+    if isinstance(audit, AuditLog):
+        log = audit
+        metrics.watch_audit(lambda: log.head[0])
+    return Service(
+        settings=settings,
+        scoring=StayScoring(scorer, origin, settings),
+        inference=inference,
+        metrics=metrics,
+        audit=audit,
+        facts=model_facts(scorer, origin),
+        card=model_card(scorer),
+    )
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
+    app.state.refusal = ""
     try:
+        await app.state.keeping.open()
         await service.inference.run(service.scoring.warm_up)
+        await app.state.stepper.warm_up()
     except Exception as error:
-        log_failure(Event.FAILED, error, request_id="")  # the server ends, and says no more than that
+        log_failure(Event.FAILED, error, request_id="")
+        if isinstance(error, StoreError):  # its words are this service's own, and name the remedy
+            app.state.refusal = str(error)
         raise
-    service.ready = True
-    yield
-    service.ready = False
-    service.inference.close()
+    digest, version = service.facts.digest, service.facts.version or ""
+    async with kept_up(app.state.live, app.state.keeping, service.settings, service.audit):
+        service.audit.record(AuditEvent.STARTED, digest=digest, version=version)
+        service.ready = True
+        yield
+        service.ready = False
+    await service.inference.drain()
+    service.audit.record(AuditEvent.STOPPED, digest=digest, version=version)
+    service.audit.close()
+    app.state.lines.flush()
+    if app.state.traces is not None:
+        app.state.traces.close()
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The schema, with what no route's signature names: the body of `/v1/score`, and refusals."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schema["components"]["securitySchemes"] = SECURITY_SCHEMES
         components = schema["components"]["schemas"]
-        for model in (ScoreRequest, ProblemDocument):
-            described = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            components.update(described.pop("$defs"))
-            components[model.__name__] = described
+        adapters: dict[str, TypeAdapter[Any]] = {"ScoreRequest": TypeAdapter(ScoreRequest), **stays.SCHEMAS}
+        for name, adapter in {**adapters, "ProblemDocument": TypeAdapter(ProblemDocument)}.items():
+            described = adapter.json_schema(ref_template="#/components/schemas/{model}")
+            components.update(described.pop("$defs", {}))
+            components[name] = described
         app.openapi_schema = schema
     return app.openapi_schema

@@ -34,6 +34,13 @@ class ProblemKind(StrEnum):
     MEDIA_TYPE = "unsupported-media-type"
     UNKNOWN_HOST = "unknown-host"
     BUSY = "busy"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate-limited"
+    UNAVAILABLE = "unavailable"
+    NOT_FOUND = "not-found"
+    CONFLICT = "conflict"
+    REPEAT_KEY = "repeat-key"
     HTTP = "http"
     INTERNAL = "internal"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -11,18 +10,19 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from service import metrics as prometheus
-from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument, ProblemKind
-from service.inference import InferenceThread
-from service.logs import Event, log_event
+from service.access import GuardedRoute, needs
+from service.audit import Audit, AuditEvent
+from service.batcher import Batcher
+from service.bodies import JSON, read_json
+from service.errors import PROBLEM_MEDIA_TYPE, ProblemDocument
+from service.keys import Scope
 from service.metrics import Metrics
 from service.schema import ScoreRequest
 from service.schema_answers import BinaryAnswer, Health, ModelFacts, MulticlassAnswer, RegressionAnswer
-from service.scoring import StayScoring
+from service.scoring import Scored, StayScoring
 from service.settings import Settings
 
-router = APIRouter()
-
-JSON = "application/json"
+router = APIRouter(route_class=GuardedRoute)
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Service:
         scoring: the model's work.
         inference: the thread that does it.
         metrics: figures.
+        audit: records of what was answered.
         facts: what `/v1/model` says.
         card: what `/v1/model/card` says.
         ready: True once the model has scored.
@@ -41,11 +42,18 @@ class Service:
 
     settings: Settings
     scoring: StayScoring
-    inference: InferenceThread
+    inference: Batcher
     metrics: Metrics
+    audit: Audit
     facts: ModelFacts
     card: str
     ready: bool = False
+
+
+class MarkdownResponse(PlainTextResponse):
+    """Markdown, named so in the schema too."""
+
+    media_type = "text/markdown"
 
 
 def _service(request: Request) -> Service:
@@ -73,47 +81,77 @@ _SCORE_BODY: dict[str, Any] = {
     summary="Risk of a stay so far",
     responses={
         200: {"model": BinaryAnswer | MulticlassAnswer | RegressionAnswer},
-        **dict.fromkeys((400, 408, 413, 415, 422, 500, 503), _PROBLEM),
+        **dict.fromkeys((400, 401, 403, 408, 413, 415, 422, 429, 500, 503), _PROBLEM),
     },
-    openapi_extra=_SCORE_BODY,
+    openapi_extra={**_SCORE_BODY, **needs(Scope.SCORE)},
 )
 async def score(request: Request, service: Shared) -> Response:
     """Scores a stay so far; every answer carries the disclaimer."""
-    body = await _read_json(request, seconds=service.settings.body_timeout_s)
+    body = await read_json(request, seconds=service.settings.body_timeout_s)
     scored = await service.inference.run(service.scoring.score, body)
-    service.metrics.count_rejected(scored.rejected)
-    service.metrics.observe_scores(scored.outputs, scored.risks)
-    log_event(
-        Event.SCORED,
-        request_id=request.scope["request_id"],
-        prediction_id=scored.prediction_id,
-        observations=scored.observations,
-        notes=scored.notes,
-        steps=scored.steps,
-        rejected=scored.rejected.total(),
-    )
+    counts = tell_scored(service, scored, request)
+    request.scope["log"].update(prediction_id=scored.prediction_id, rejected=scored.rejected.total(), **counts)
     return Response(scored.content, media_type=JSON)
 
 
-@router.get("/v1/model", tags=["model"], summary="What the model reads, predicts and achieved")
+def tell_scored(service: Service, scored: Scored, request: Request) -> dict[str, int]:
+    """Counts and records a score that is about to be answered; what may be logged of it."""
+    service.metrics.count_rejected(scored.rejected)
+    service.metrics.observe_scores(scored.outputs, scored.risks, version=service.facts.version or "")
+    counts = {"observations": scored.observations, "notes": scored.notes, "steps": scored.steps}
+    service.audit.record(
+        AuditEvent.SCORED,
+        request_id=request.scope["request_id"],
+        key=request.scope["key"],
+        digest=service.facts.digest,
+        version=service.facts.version or "",
+        prediction_id=scored.prediction_id,
+        counts=counts,
+    )
+    return counts
+
+
+_KEY_PROBLEMS: dict[int | str, dict[str, Any]] = dict.fromkeys((401, 403, 429), _PROBLEM)
+
+
+@router.get(
+    "/v1/model",
+    tags=["model"],
+    summary="What the model reads, predicts and achieved",
+    responses=_KEY_PROBLEMS,
+    openapi_extra=needs(Scope.SCORE, Scope.ADMIN),
+)
 async def model(service: Shared) -> ModelFacts:
     """The served model's facts."""
     return service.facts
 
 
-@router.get("/v1/model/card", tags=["model"], summary="The model card in Markdown", response_class=PlainTextResponse)
-async def model_card(service: Shared) -> PlainTextResponse:
+@router.get(
+    "/v1/model/card",
+    tags=["model"],
+    summary="The model card in Markdown",
+    response_class=MarkdownResponse,
+    responses=_KEY_PROBLEMS,
+    openapi_extra=needs(Scope.SCORE, Scope.ADMIN),
+)
+async def model_card(service: Shared) -> MarkdownResponse:
     """The served model's card."""
-    return PlainTextResponse(service.card, media_type="text/markdown; charset=utf-8")
+    return MarkdownResponse(service.card)
 
 
-@router.get("/livez", tags=["operation"], summary="Whether the process lives")
+@router.get("/livez", tags=["operation"], summary="Whether the process lives", openapi_extra=needs())
 async def live() -> Health:
     """Answers as long as the event loop runs."""
     return Health(status="live")
 
 
-@router.get("/readyz", tags=["operation"], summary="Whether the service can score", responses={503: {"model": Health}})
+@router.get(
+    "/readyz",
+    tags=["operation"],
+    summary="Whether the service can score",
+    responses={503: {"model": Health}},
+    openapi_extra=needs(),
+)
 async def ready(response: Response, service: Shared) -> Health:
     """200 once the verified model has scored in this process, whether or not MLflow is up."""
     if not service.ready:
@@ -122,34 +160,14 @@ async def ready(response: Response, service: Shared) -> Health:
     return Health(status="ready", source=service.facts.source)
 
 
-@router.get("/metrics", tags=["operation"], summary="Figures for Prometheus", response_class=PlainTextResponse)
+@router.get(
+    "/metrics",
+    tags=["operation"],
+    summary="Figures for Prometheus",
+    response_class=PlainTextResponse,
+    responses=_KEY_PROBLEMS,
+    openapi_extra=needs(Scope.AUDIT),
+)
 async def metrics(service: Shared) -> Response:
     """Requests, latency, scores and rejected inputs; no label comes from a patient or a sender."""
     return Response(service.metrics.exposition(), media_type=prometheus.CONTENT_TYPE)
-
-
-async def _read_json(request: Request, *, seconds: float) -> bytes:
-    """The body of a JSON request.
-
-    Raises:
-        Problem: 415 for another media type or a compressed body, 408 if the body does not arrive in time.
-    """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != JSON:
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemKind.MEDIA_TYPE, f"The body must be {JSON}.")
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        # A few compressed kilobytes may hold gigabytes: the limit of the body would mean nothing.
-        detail = "The body must not be compressed."
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ProblemKind.MEDIA_TYPE, detail, headers={"Accept-Encoding": "identity"}
-        )
-    try:
-        async with asyncio.timeout(seconds):
-            return await request.body()
-    except TimeoutError:
-        raise Problem(
-            HTTPStatus.REQUEST_TIMEOUT,
-            ProblemKind.BODY_TOO_SLOW,
-            f"The body must arrive within {seconds:g} s.",
-            headers={"Connection": "close"},
-        ) from None

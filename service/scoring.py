@@ -31,6 +31,7 @@ from service.schema_answers import (
 )
 from service.selection import Origin
 from service.settings import Settings
+from service.strict_json import read_strict
 from service.vocabulary import Vocabulary
 
 # A model may have label sets of several levels: the one nearest to this is served.
@@ -106,7 +107,7 @@ class StayScoring:
 
     def _parse(self, body: bytes) -> ScoreRequest:
         try:
-            return ScoreRequest.model_validate_json(body)
+            return ScoreRequest.model_validate(read_strict(body))
         except ValidationError as error:
             raise from_validation(error, known=self._vocabulary.words) from None
 

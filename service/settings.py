@@ -7,12 +7,21 @@
 | `SEQUELA_HOST`, `SEQUELA_PORT` | where to listen; port 0 takes a free one | `127.0.0.1`, `8000` |
 | `SEQUELA_CACHE` | folder of verified copies of models | `.sequela` in the working directory |
 | `SEQUELA_TRUSTED_HOSTS` | accepted `Host` names, comma separated | loopback names if it listens there, else `*` |
+| `SEQUELA_KEYS` | file of API keys; needed unless it listens on the loopback interface | none |
+| `SEQUELA_RATE_LIMIT` | requests that a key may make, unless it has a rate of its own | `6000/minute` |
+| `SEQUELA_AUDIT` | folder of the audit, of this process alone; `off` for none | `audit` in the cache |
+| `SEQUELA_STORE` | where live stays are: `sqlite:///…`, `postgresql://…`, or `memory:` | `stays.sqlite3` in the cache |
+| `SEQUELA_STATE_CACHE` | `redis://…` where replicas share folded states | none: the store keeps them |
+| `SEQUELA_STATE_BYTES` | memory for live stays; the least used leave it | 1 GiB |
+| `SEQUELA_RETENTION_H` | hours after its last change at which a stay is deleted | none: never |
+| `SEQUELA_MAX_LISTENERS` | open event streams | 256 |
+| `SEQUELA_OTLP_ENDPOINT` | OpenTelemetry collector that traces go to | none: no traces |
 | `SEQUELA_FETCH_TIMEOUT_S` | how long MLflow may take at start before the last verified copy is used | 60 |
 | `SEQUELA_MAX_BODY_BYTES` | largest request body | 4 MiB |
 | `SEQUELA_BODY_TIMEOUT_S` | how long a body may take to arrive | 30 |
 | `SEQUELA_MAX_OBSERVATIONS`, `SEQUELA_MAX_NOTES` | inputs of one stay | 50,000; 500 |
 | `SEQUELA_MAX_NOTE_CHARS`, `SEQUELA_MAX_STEPS` | length of a note; time steps of a stay | 20,000; 20,000 |
-| `SEQUELA_MAX_WAITING` | requests that may wait for the inference thread | 64 |
+| `SEQUELA_MAX_WAITING` | steps and requests that may wait for the model | 1024 |
 | `SEQUELA_CLOCK_TOLERANCE_S` | how far in the future a time may lie | 300 |
 | `SEQUELA_SHUTDOWN_TIMEOUT_S` | how long open requests may take after SIGTERM | 20 |
 | `MLFLOW_TRACKING_URI`, `MLFLOW_REGISTRY_URI` | MLflow's addresses | `sqlite:///mlflow.db`; the tracking address |
@@ -62,6 +71,15 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     cache: Path = Path(".sequela")
     trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    keys: Path | None = None
+    rate_limit: Annotated[str, Field(min_length=1)] = "6000/minute"
+    audit: str = ""
+    store: str = ""
+    state_cache: str = ""
+    state_bytes: Count = 1024**3
+    retention_h: Annotated[float, Field(gt=0)] | None = None
+    max_listeners: Count = 256
+    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://")] | None = None
     fetch_timeout_s: Seconds = 60.0
     max_body_bytes: Count = 4 * 1024 * 1024
     body_timeout_s: Seconds = 30.0
@@ -69,7 +87,7 @@ class Settings(BaseSettings):
     max_notes: Count = 500
     max_note_chars: Count = 20_000
     max_steps: Count = 20_000
-    max_waiting: Count = 64
+    max_waiting: Count = 1024
     clock_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 20
 
@@ -77,6 +95,18 @@ class Settings(BaseSettings):
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
+
+    @property
+    def audit_folder(self) -> Path | None:
+        """Where the audit lies; None if there is to be none."""
+        if self.audit.lower() == "off":
+            return None
+        return Path(self.audit) if self.audit else self.cache / "audit"
+
+    @property
+    def store_address(self) -> str:
+        """Where live stays are kept."""
+        return self.store or f"sqlite:///{self.cache / 'stays.sqlite3'}"
 
     @property
     def accepted_hosts(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY", re.IGNORECASE)
 PINNED_IMAGE = re.compile(r"[\w./-]+(:v?\d+\.\d+(\.\d+)?([\w.-]*)|@sha256:[0-9a-f]{64})")
-MAY_PUBLISH = {"api", "api-gpu", "mlflow"}
+MAY_PUBLISH = {"api", "api-gpu", "mlflow", "grafana"}
 
 
 def faults(compose: Mapping[str, Any]) -> list[str]:
@@ -96,6 +96,7 @@ def _references(service: Mapping[str, Any], compose: Mapping[str, Any]) -> Itera
     yield from (f"uses the undeclared network {n}" for n in service.get("networks", []) if n not in compose["networks"])
     named = [v["source"] for v in service.get("volumes", []) if isinstance(v, dict) and v["type"] == "volume"]
     yield from (f"uses the undeclared volume {v}" for v in named if v not in compose["volumes"])
+    yield from (f"uses the undeclared secret {s}" for s in service.get("secrets", []) if s not in compose["secrets"])
     needed = service.get("depends_on", {})
     if not isinstance(needed, dict):
         yield "waits without a condition"

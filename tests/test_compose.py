@@ -17,6 +17,7 @@ import yaml
 
 from pipelines.child import Limits
 from pipelines.config import load_config
+from service.metrics import Metrics
 from tests.compose_policy import faults
 from tests.compose_support import ROOT, interpolate, load_raw, variables
 
@@ -24,7 +25,8 @@ SCHEMA_FILE = ROOT / "tests" / "vendor" / "compose-spec" / "compose-spec.json"
 RAW = load_raw()
 SCHEMA = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.validators.validator_for(SCHEMA)(SCHEMA)
-RESOLVED = interpolate(RAW, {"POSTGRES_PASSWORD": "given"})
+PASSWORDS = {"POSTGRES_PASSWORD": "given", "GRAFANA_PASSWORD": "given"}
+RESOLVED = interpolate(RAW, PASSWORDS)
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 Change = Callable[[dict[str, Any]], object]
@@ -102,6 +104,7 @@ BREACHES: list[tuple[str, Change]] = [
     ("asks for a GPU", lambda s: s["api-gpu"].pop("deploy")),
     ("undeclared network", lambda s: s["api"]["networks"].append("elsewhere")),
     ("undeclared volume", lambda s: s["api"]["volumes"].append({"type": "volume", "source": "x", "target": "/x"})),
+    ("undeclared secret", lambda s: s["api"].update(secrets=["other"])),
     ("undeclared service", lambda s: s["api"]["depends_on"].update(redis={"condition": "service_healthy"})),
     ("without a condition", lambda s: s["mlflow"].update(depends_on=["postgres"])),
     ("is healthy", lambda s: s["mlflow"].update(depends_on={"postgres": {"condition": "service_started"}})),
@@ -114,7 +117,7 @@ def test_a_breach_of_the_policy_is_found(said: str, change: Change) -> None:
 
 
 def test_the_services_are_those_of_the_deployment() -> None:
-    assert set(RAW["services"]) == {"postgres", "mlflow", "scheduler", "api", "api-gpu", "prometheus"}
+    assert set(RAW["services"]) == {"postgres", "mlflow", "scheduler", "api", "api-gpu", "prometheus", "grafana"}
     assert RAW["services"]["api-gpu"]["profiles"] == ["gpu"]
     assert {name for name, service in RAW["services"].items() if service.get("profiles")} == {"api-gpu"}
 
@@ -131,7 +134,7 @@ def test_mlflow_proxies_artifacts_checks_host_names_and_moves_to_s3_by_one_varia
     assert "--serve-artifacts" in command
     hosts = RESOLVED["services"]["mlflow"]["command"][command.index("--allowed-hosts") + 1].split(",")
     assert "*" not in hosts
-    moved = interpolate(RAW, {"POSTGRES_PASSWORD": "given", "MLFLOW_ARTIFACTS_DESTINATION": "s3://bucket/prefix"})
+    moved = interpolate(RAW, {**PASSWORDS, "MLFLOW_ARTIFACTS_DESTINATION": "s3://bucket/prefix"})
     differing = {
         f"{name}.{key}"
         for name, service in moved["services"].items()
@@ -168,10 +171,13 @@ def test_variables_are_resolved_as_compose_does(text: Any, environment: dict[str
     assert interpolate(text, environment) == expected
 
 
-@pytest.mark.parametrize("environment", [{}, {"POSTGRES_PASSWORD": ""}])
-def test_the_stack_does_not_start_without_a_password(environment: dict[str, str]) -> None:
-    with pytest.raises(KeyError, match="POSTGRES_PASSWORD"):
-        interpolate(RAW, environment)
+@pytest.mark.parametrize("missing", sorted(PASSWORDS))
+def test_the_stack_does_not_start_without_a_password(missing: str) -> None:
+    given = {name: word for name, word in PASSWORDS.items() if name != missing}
+    with pytest.raises(KeyError, match=missing):
+        interpolate(RAW, given)
+    with pytest.raises(KeyError, match=missing):
+        interpolate(RAW, {**PASSWORDS, missing: ""})
 
 
 def test_every_variable_is_documented() -> None:
@@ -255,3 +261,58 @@ def test_prometheus_reads_the_apis_figures_by_its_name() -> None:
     assert set(job["dns_sd_configs"][0]["names"]) <= set(RAW["services"])
     trusted = RESOLVED["services"]["api"]["environment"]["SEQUELA_TRUSTED_HOSTS"].split(",")
     assert set(job["dns_sd_configs"][0]["names"]) <= set(trusted)
+    assert job["authorization"]["credentials_file"] == "/run/secrets/metrics-key"
+    assert RAW["services"]["prometheus"]["secrets"] == ["metrics-key"]
+
+
+def test_the_api_starts_with_keys_alone_and_both_variants_have_the_same() -> None:
+    for name in ("api", "api-gpu"):
+        service = RESOLVED["services"][name]
+        target = next(v["target"] for v in service["volumes"] if v["source"] == "api-keys")
+        assert service["environment"]["SEQUELA_KEYS"].startswith(f"{target}/")
+
+
+# --- Grafana ----------------------------------------------------------------------------------------
+
+DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "sequela.json").read_text(encoding="utf-8"))
+PROVISIONING = ROOT / "deploy" / "grafana" / "provisioning"
+
+
+def test_the_dashboard_asks_for_figures_that_the_service_has_and_leaves_none_out() -> None:
+    metrics = Metrics()
+    for watch in (metrics.watch_queue, metrics.watch_audit):
+        watch(lambda: 0)
+    metrics.watch_stays(lambda: 0, lambda: 0)
+    had = {family.name for family in metrics.registry.collect() if family.name.startswith("sequela_")}
+    asked = {
+        re.sub(r"_(bucket|sum|count|total)$", "", name)
+        for panel in DASHBOARD["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"\bsequela_\w+", target["expr"])
+    }
+    assert asked == had
+
+
+def test_the_dashboard_is_whole_and_says_what_it_is_for() -> None:
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in DASHBOARD["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) < 24
+    assert "research use only" in DASHBOARD["title"].lower()
+
+
+def test_grafana_finds_its_source_and_its_dashboards_where_they_are_mounted() -> None:
+    source = yaml.safe_load((PROVISIONING / "datasources" / "prometheus.yml").read_text("utf-8"))["datasources"][0]
+    uids = {target["datasource"]["uid"] for panel in DASHBOARD["panels"] for target in panel["targets"]}
+    assert uids == {source["uid"]}
+    assert source["url"] == "http://prometheus:9090"
+    provider = yaml.safe_load((PROVISIONING / "dashboards" / "sequela.yml").read_text("utf-8"))["providers"][0]
+    mounts = {v["target"]: v["source"] for v in RAW["services"]["grafana"]["volumes"]}
+    assert mounts[provider["options"]["path"]] == "./deploy/grafana/dashboards"
+    assert mounts["/etc/grafana/provisioning"] == "./deploy/grafana/provisioning"

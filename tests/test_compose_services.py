@@ -48,6 +48,7 @@ gate = { min_events = 5, bootstrap = 100, slope = [0.01, 100.0], max_intercept =
 """
 VARIABLES = {
     "POSTGRES_PASSWORD": "given",
+    "GRAFANA_PASSWORD": "given",
     "MLFLOW_WORKERS": "1",
     "SEQUELA_MODEL": "models:/ward@champion",
     "SEQUELA_RETRAIN_CONFIG": "configs/ward.toml",
@@ -66,6 +67,7 @@ class Stack:
         mlflow, api: processes.
         scheduler_log: what the scheduler wrote until it was told to end.
         scheduler_status: its exit status.
+        keys: what the API is asked with, by scope.
     """
 
     mlflow_url: str
@@ -76,6 +78,7 @@ class Stack:
     api: subprocess.Popen[bytes]
     scheduler_log: str
     scheduler_status: int
+    keys: dict[str, dict[str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +132,7 @@ def stack(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         mlflow.wait_until_healthy(mlflow_process, seconds=120)
         log, status = _train_by_the_clock(every["scheduler"])
         api = every["api"]
+        keys = {scope: _make_key(api, scope) for scope in ("score", "audit")}
         api_process = running.enter_context(api.running())
         api.wait_until_healthy(api_process, seconds=120)
         yield Stack(
@@ -140,7 +144,15 @@ def stack(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             api_process,
             log,
             status,
+            keys,
         )
+
+
+def _make_key(api: LocalService, scope: str) -> dict[str, str]:
+    """What a holder of a key that the service's own command made sends with every request."""
+    command = [sys.executable, "-m", "service", "keys", "add", "--name", scope, "--scopes", scope]
+    made = subprocess.run(command, env=api.environment, capture_output=True, text=True, check=True)
+    return {"Authorization": f"Bearer {made.stdout.strip()}"}
 
 
 def _train_by_the_clock(scheduler: LocalService) -> tuple[str, int]:
@@ -179,7 +191,12 @@ def test_artifacts_went_through_mlflow_into_its_volume_and_none_is_a_pickle(stac
 
 
 def test_the_api_scores_a_stay_with_the_model_that_the_scheduler_promoted(stack: Stack) -> None:
-    answer = httpx.post(f"{stack.api_url}/v1/score", json=request_body(simulate(stays=1, seed=3), 0), timeout=30)
+    answer = httpx.post(
+        f"{stack.api_url}/v1/score",
+        json=request_body(simulate(stays=1, seed=3), 0),
+        headers=stack.keys["score"],
+        timeout=30,
+    )
     assert answer.status_code == 200, answer.text
     assert 0.0 < answer.json()["risks"][0]["risk"] < 1.0
     assert answer.json()["model"]["name"] == "ward"
@@ -187,10 +204,16 @@ def test_the_api_scores_a_stay_with_the_model_that_the_scheduler_promoted(stack:
 
 
 def test_prometheus_may_ask_by_the_services_name_and_a_foreign_name_is_refused(stack: Stack) -> None:
-    figures = httpx.get(f"{stack.api_url}/metrics", headers={"Host": "api:8000"})
+    figures = httpx.get(f"{stack.api_url}/metrics", headers={"Host": "api:8000", **stack.keys["audit"]})
     assert figures.status_code == 200
     assert "# HELP" in figures.text
     assert httpx.get(f"{stack.api_url}/readyz", headers={"Host": "elsewhere.example"}).status_code == 400
+
+
+def test_without_a_key_the_api_says_that_it_is_ready_and_nothing_else(stack: Stack) -> None:
+    assert httpx.get(f"{stack.api_url}/readyz").status_code == 200
+    for path in ("/metrics", "/v1/model"):
+        assert httpx.get(f"{stack.api_url}{path}").status_code == 401
 
 
 def test_mlflow_refuses_a_foreign_host_name(stack: Stack) -> None:
@@ -209,7 +232,12 @@ def test_the_api_goes_on_and_starts_again_without_mlflow(stack: Stack) -> None:
     assert end_tree(stack.api) == 0
     with api.running() as again:
         api.wait_until_healthy(again, seconds=120)
-        answer = httpx.post(f"{stack.api_url}/v1/score", json=request_body(simulate(stays=1, seed=3), 0), timeout=30)
+        answer = httpx.post(
+            f"{stack.api_url}/v1/score",
+            json=request_body(simulate(stays=1, seed=3), 0),
+            headers=stack.keys["score"],
+            timeout=30,
+        )
     assert answer.status_code == 200
     assert answer.json()["model"]["version"] == "1"
 

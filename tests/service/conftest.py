@@ -25,6 +25,7 @@ from models.task import TargetKind, TaskSpec
 from models.uncertainty import Uncertainty
 from service.app import create_app
 from service.settings import Settings
+from tests.service.live.served import Served
 
 CHANNELS = (
     channel_by_name("heart_rate"),
@@ -43,6 +44,13 @@ def own_mlflow_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes away the addresses that tests of registration leave: MLflow writes them to the process's environment."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps live stays, and the audit, out of the working directory; a test that needs a store names one."""
+    monkeypatch.setenv("SEQUELA_STORE", "memory:")
+    monkeypatch.setenv("SEQUELA_AUDIT", "off")
 
 
 def _training_stays(count: int = 24) -> Stays:
@@ -146,3 +154,10 @@ def client(scorer: Scorer, settings: Settings) -> Iterator[TestClient]:
     """A client of a started application."""
     with TestClient(create_app(settings, scorer)) as started:
         yield started
+
+
+@pytest.fixture
+def live_address(artifact: Path, tmp_path: Path) -> Iterator[str]:
+    """Address of a service that runs as a process of its own, over a store in a file."""
+    with Served(artifact, tmp_path) as served:
+        yield served.address

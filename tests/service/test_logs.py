@@ -1,11 +1,13 @@
+import asyncio
 import json
 import logging
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 
-from service.logs import Event, JsonFormatter, log_event, log_failure
+from service.logs import Event, JsonFormatter, RequestLines, log_event, log_failure, utc_text
 
 
 @pytest.fixture
@@ -56,3 +58,38 @@ def test_warnings_of_libraries_become_lines_without_their_text():
     (line,) = done.stderr.splitlines()
     assert json.loads(line)["logger"] == "py.warnings"
     assert "MARKED" not in done.stderr
+
+
+def test_requests_are_logged_together_with_the_time_of_each(caplog):
+    lines = RequestLines()
+
+    async def three():
+        for status in (200, 404, 500):
+            lines.add({"route": "/livez", "status": status, "stay_id": "MARKED"})
+        await asyncio.sleep(0.3)
+
+    with caplog.at_level(logging.INFO, logger="service"):
+        asyncio.run(three())
+    (record,) = caplog.records
+    made = [json.loads(line) for line in JsonFormatter().format(record).splitlines()]
+    assert [(line["event"], line["status"]) for line in made] == [("request", s) for s in (200, 404, 500)]
+    assert all(datetime.fromisoformat(line["time"]).tzinfo is not None for line in made)
+    assert "MARKED" not in json.dumps(made)
+
+
+def test_a_flood_of_requests_is_written_before_it_fills_the_memory(caplog):
+    lines = RequestLines()
+
+    async def flood():
+        for _ in range(2500):
+            lines.add({"status": 429})
+
+    with caplog.at_level(logging.INFO, logger="service"):
+        asyncio.run(flood())
+        lines.flush()
+    assert [len(r.lines) for r in caplog.records] == [1000, 1000, 500]
+
+
+def test_a_time_is_told_to_the_millisecond():
+    assert utc_text(0.0625) == "1970-01-01T00:00:00.062+00:00"
+    assert datetime.fromisoformat(utc_text(1_767_225_599.999)).year == 2025

@@ -80,8 +80,12 @@ def test_the_service_scores_and_ends_on_sigterm(artifact, scorer, tmp_path):
         assert process.wait(20) == 0
         rest = [json.loads(line) for line in process.stderr]
         assert rest[-1]["event"] == "stopped"
-        assert {line["event"] for line in rest} == {"request", "scored", "stopped"}
+        assert {line["event"] for line in rest} == {"request", "audit_head", "stopped"}
         assert process.stdout.read() == ""
+    events = [
+        json.loads(line)["event"] for line in (tmp_path / "cache/audit/audit-000001.jsonl").read_text().splitlines()
+    ]
+    assert events == ["started", "scored", "stopped"]
 
 
 def test_a_body_that_does_not_arrive_is_given_up(artifact, tmp_path):
@@ -111,7 +115,7 @@ def test_even_what_is_no_http_is_answered_with_the_header(artifact, tmp_path):
 def test_the_serving_process_imports_neither_mlflow_nor_any_training_library(artifact):
     code = (
         "import sys, json; from pathlib import Path\n"
-        "import service.__main__\n"
+        "import service.__main__, service.server\n"
         "from service.app import create_app; from service.settings import Settings\n"
         "from models.artifact import load_artifact\n"
         "from fastapi.testclient import TestClient\n"
@@ -166,6 +170,33 @@ def test_wrong_settings_end_with_status_two(artifact, tmp_path):
     done = start_and_end(tmp_path, artifact, SEQUELA_PORT="many")
     assert done.returncode == 2
     assert "SEQUELA_PORT" in done.stderr
+
+
+def test_without_keys_the_service_does_not_listen_where_others_can_connect(artifact, tmp_path):
+    done = start_and_end(tmp_path, artifact, SEQUELA_HOST="0.0.0.0", SEQUELA_PORT="0")
+    assert done.returncode == 2
+    assert "python -m service keys add" in done.stderr
+
+
+def test_with_a_key_it_listens_there_and_answers_its_holder_alone(artifact, tmp_path):
+    keys = tmp_path / "keys.json"
+    command = [sys.executable, "-m", "service", "keys", "add", "--name", "ward", "--scopes", "score"]
+    environment = {**os.environ, "SEQUELA_KEYS": str(keys)}
+    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    shown = made.stdout.strip()
+    with running(artifact, tmp_path, SEQUELA_HOST="0.0.0.0", SEQUELA_KEYS=str(keys)) as (_, address, _lines):
+        wait_until_ready(address)
+        assert httpx.post(f"{address}/v1/score", json=BODY).status_code == 401
+        headers = {"Authorization": f"Bearer {shown}"}
+        assert httpx.post(f"{address}/v1/score", json=BODY, headers=headers).status_code == 200
+        assert httpx.get(f"{address}/metrics", headers=headers).status_code == 403
+
+
+def test_an_audit_that_another_process_writes_is_left_alone(artifact, tmp_path):
+    with running(artifact, tmp_path):
+        second = start_and_end(tmp_path, artifact, SEQUELA_PORT="0")
+    assert second.returncode == 2
+    assert "SEQUELA_AUDIT" in second.stderr
 
 
 def test_a_port_that_is_taken_is_named(artifact, tmp_path):

@@ -52,6 +52,8 @@ def assert_problem(response, status):
         b'{"observations": [{"channel": "heart_rate", "time_h": 1, "value": -Infinity, "unit": "/min"}]}',
         b'{"observations": [{"channel": "heart_rate", "time_h": 1, "value": 1e999, "unit": "/min"}]}',
         b'{"as_of_h": ' + b"9" * 5000 + b"}",
+        b'{"as_of_h": 1, "as_of_h": 2}',
+        b'{"observations": [{"channel": "heart_rate", "time_h": 1, "value": 9, "value": 90, "unit": "/min"}]}',
     ],
 )
 def test_what_is_not_a_stay_is_refused(client, content):
@@ -233,7 +235,7 @@ def test_a_request_beyond_those_that_may_wait_is_turned_away(scorer, monkeypatch
         second = post(client, b"{}")
         live = client.get("/livez").status_code
         go_on.set()
-        assert_problem(second, 503)
+        assert_problem(second, 429)
         assert second.headers["Retry-After"] == "1"
         assert (live, first.result(10).status_code) == (200, 200)
 

@@ -174,7 +174,7 @@ def test_figures_count_requests_scores_and_rejected_inputs(client):
     text = client.get("/metrics").text
     assert 'sequela_requests_total{route="/v1/score",status="200"} 1.0' in text
     assert 'sequela_requests_total{route="unmatched",status="404"} 1.0' in text
-    assert 'sequela_score_count{output="in_hospital_death"} 1.0' in text
+    assert 'sequela_score_count{output="in_hospital_death",version=""} 1.0' in text
     assert 'sequela_rejected_total{reason="missing"} 2.0' in text
     assert 'sequela_model_info{digest="sha256:' in text
     assert "nowhere" not in text

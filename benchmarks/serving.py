@@ -1,0 +1,245 @@
+"""How near the service comes to an empty endpoint, against what people run instead, every answer checked.
+
+    python benchmarks/serving.py                                    # a 2 x 128 LSTM with random weights
+    python benchmarks/serving.py --artifact FOLDER --out serving.json    # and a trained model, such as the champion
+
+The server has one core and the load another. In every round each contender is loaded for some seconds, one right after
+the other, and ratios are taken within a round; the figure is their median. A closed loop gives throughput; open loops
+with Poisson and bursty arrivals at 70 % of a contender's own peak give percentiles, counted from the moment at which a
+request was due. `of_noop` compares with the empty endpoint that FastAPI handles, `of_lean_noop` with the one that reads
+and validates in the service's own, cheaper way. Prints one JSON object that also holds the figures of `engine.py` and
+`crash.py`; `by_line` of each model and the keys that begin with a number name what the service has to show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import machine
+from serving_cohort import LiveStay, Window, live_stays, save_network, windows
+from serving_lines import by_line, growth, other, starts
+from serving_load import Source, closed_loop, gamma, open_loop, poisson
+from serving_peers import save_mlflow, serve_mlflow
+from serving_run import Server, Steps, Windows, checked, cores, end, server_command, started, wait_until_ready
+from serving_server import LEAN, STEP, TYPED, WINDOW
+
+from models.artifact import load_artifact
+from service.keys import Scope, make_key, write_keys
+
+CONNECTIONS = (1, 16, 64)
+OPEN_SHARE = 0.7
+WARM_UP_S = 0.5
+STAYS, STEPS, WINDOWS = 12, 100, 24
+Makes = dict[str, Callable[[int], Source]]
+
+
+class Bench:
+    """Contenders of one model.
+
+    Args:
+        artifact: the model's folder.
+        folder: where logs, keys and stores go.
+        seconds: of one loop.
+        rounds: how often each contender is loaded.
+    """
+
+    def __init__(self, artifact: Path, folder: Path, *, seconds: float, rounds: int) -> None:
+        self._artifact, self._folder, self._seconds, self._rounds = artifact, folder, seconds, rounds
+        self._scorer = load_artifact(artifact)
+        self._stays: list[LiveStay] = live_stays(self._scorer, STAYS, STEPS)
+        self._windows: list[Window] = windows(self._scorer, WINDOWS)
+        self._runs = 0
+        self.worst = 0.0
+
+    def measure(self) -> dict[str, Any]:
+        """Every figure of this model."""
+        with ExitStack() as stack:
+            servers = {name: stack.enter_context(self._sequela(name)) for name in ("memory", "sqlite")}
+            for kind in ("bare", "naive"):
+                servers[kind] = stack.enter_context(
+                    started(server_command(kind), self._environment(kind), self._log(kind))
+                )
+            steps, scored = self._step_makes(servers), self._window_makes(servers)
+            found: dict[str, Any] = {
+                "steps": {str(n): self._closed(steps, n) for n in CONNECTIONS},
+                "windows": {str(n): self._closed(scored, n) for n in CONNECTIONS},
+            }
+            for name, makes in (("steps", steps), ("windows", scored)):
+                peaks = {k: v["per_second"] for k, v in found[name]["16"].items()}
+                found[f"{name}_open"] = {
+                    kind: self._open(makes, peaks, arrivals)
+                    for kind, arrivals in (("poisson", poisson), ("bursty", gamma))
+                }
+            found["growth"] = growth(servers["memory"], self._scorer)
+            found["resident_mib"] = {name: round(server.resident_mib, 1) for name, server in servers.items()}
+        found["start"] = starts(self._artifact, self._folder)
+        found["peers"] = self._peers()
+        found["largest_difference"] = self.worst
+        return {"by_line": by_line(found), **found}
+
+    def _step_makes(self, servers: dict[str, Server]) -> Makes:
+        def live(server: Server) -> Callable[[int], Source]:
+            return lambda run: Steps(server, self._stays, f"run-{run}")
+
+        def empty(server: Server, at: str) -> Callable[[int], Source]:
+            return lambda run: Steps(server, self._stays, f"run-{run}", at=at)
+
+        memory, sqlite = servers["memory"], servers["sqlite"]
+        return {
+            "noop": empty(memory, TYPED + STEP),
+            "lean_noop": empty(memory, LEAN + STEP),
+            "bare": empty(servers["bare"], TYPED + STEP),
+            "memory": live(memory),
+            "sqlite": live(sqlite),
+            "naive": live(servers["naive"]),
+        }
+
+    def _window_makes(self, servers: dict[str, Server]) -> Makes:
+        def window(server: Server, at: str = "/v1/score") -> Callable[[int], Source]:
+            return lambda _run: Windows(server, self._windows, at=at, scored=at == "/v1/score")
+
+        memory = servers["memory"]
+        return {
+            "noop": window(memory, TYPED + WINDOW),
+            "lean_noop": window(memory, LEAN + WINDOW),
+            "bare": window(servers["bare"], TYPED + WINDOW),
+            "score": window(memory),
+            "naive": window(servers["naive"]),
+        }
+
+    def _closed(self, makes: Makes, connections: int) -> dict[str, Any]:
+        """Each contender's rates and percentiles, and the medians of its ratios to the empty endpoints."""
+        rounds: list[dict[str, dict[str, float]]] = []
+        for _ in range(self._rounds):
+            rounds.append({})
+            for name, make in makes.items():
+                self._runs += 1
+                source = make(self._runs)
+                asyncio.run(closed_loop(source, connections=connections, seconds=WARM_UP_S))
+                load = asyncio.run(closed_loop(source, connections=connections, seconds=self._seconds))
+                self.worst = max(self.worst, checked(load))
+                rounds[-1][name] = load.figures()
+        return {name: _summary(name, rounds) for name in makes}
+
+    def _open(self, makes: Makes, peaks: dict[str, float], arrivals: Callable[..., Any]) -> dict[str, Any]:
+        rounds: list[dict[str, dict[str, float]]] = []
+        for number in range(self._rounds):
+            rounds.append({})
+            for name, make in makes.items():
+                self._runs += 1
+                source = make(self._runs)
+                due = arrivals(OPEN_SHARE * peaks[name], self._seconds, number)
+                load = asyncio.run(open_loop(source, arrivals_s=due))
+                self.worst = max(self.worst, checked(load))
+                rounds[-1][name] = load.figures()
+        return {name: _summary(name, rounds) for name in makes}
+
+    def _peers(self) -> dict[str, Any]:
+        """Windows at 16 connections by servers that know no state; what is not installed is left out."""
+        found: dict[str, Any] = {}
+        if find_spec("litserve"):
+            with started(server_command("litserve"), self._environment("litserve"), self._log("litserve")) as server:
+                wait_until_ready(server.port, "/health")
+                found["litserve"] = self._closed({"litserve": lambda _: Windows(server, self._windows)}, 16)["litserve"]
+        if find_spec("mlflow"):
+            saved = save_mlflow(self._artifact, self._folder / "mlflow")
+            process, port = serve_mlflow(saved, self._log("mlflow"))
+            try:
+                wait_until_ready(port, "/health")
+                server = Server(port, None, process.pid, 0.0)
+                rows = [Window(_as_row(w.body), w.risk) for w in self._windows]
+                make = {"mlflow": lambda _: Windows(server, rows, at="/invocations")}
+                found["mlflow"] = self._closed(make, 16)["mlflow"]
+            finally:
+                end(process)
+        return found
+
+    def _sequela(self, store: str) -> Any:
+        key, shown = make_key("benchmark", [Scope.SCORE, Scope.ADMIN])
+        keys = self._folder / f"{store}-keys.json"
+        write_keys(keys, [key])
+        address = "memory:" if store == "memory" else f"sqlite:///{self._folder / 'stays.sqlite3'}"
+        environment = self._environment(store) | {"SEQUELA_KEYS": str(keys), "SEQUELA_STORE": address}
+        if store == "memory":
+            environment["SEQUELA_AUDIT"] = "off"
+        return started(server_command("sequela"), environment, self._log(store), key=shown)
+
+    def _environment(self, name: str) -> dict[str, str]:
+        return {
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parent.parent)]),
+            "SEQUELA_MODEL": str(self._artifact),
+            "SEQUELA_DEVICE": "cpu",
+            "SEQUELA_PORT": "0",
+            "SEQUELA_CACHE": str(self._folder / f"{name}-cache"),
+            "SEQUELA_RATE_LIMIT": "1000000000/minute",
+        }
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+
+def _summary(name: str, rounds: list[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """Medians over the rounds, and those of the ratios within a round."""
+    own = [one[name] for one in rounds]
+    found: dict[str, Any] = {key: round(statistics.median(r[key] for r in own), 3) for key in own[0]}
+    for against in ("noop", "lean_noop", "bare"):
+        if against in rounds[0] and against != name:
+            ratios = sorted(one[name]["per_second"] / one[against]["per_second"] for one in rounds)
+            found[f"of_{against}"] = round(statistics.median(ratios), 3)
+            found[f"of_{against}_range"] = [round(ratios[0], 3), round(ratios[-1], 3)]
+            tails = [one[name]["p99_ms"] / one[against]["p99_ms"] for one in rounds]
+            found[f"p99_of_{against}"] = round(statistics.median(tails), 3)
+    return found
+
+
+def _as_row(body: bytes) -> bytes:
+    """A window as `mlflow models serve` takes it."""
+    sent = json.loads(body)
+    row = {k: json.dumps(sent[k]) for k in ("observations", "static")} | {"admission": sent["admission"]}
+    return json.dumps({"dataframe_records": [row]}).encode()
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--artifact", type=Path, action="append", default=[], help="a further model's folder")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one loop")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=200, help="of the crash test; 0 leaves it out")
+    parser.add_argument("--out", type=Path, help="file for the JSON beside standard output")
+    args = parser.parse_args()
+    _, core = cores()
+    os.sched_setaffinity(0, {core})
+    torch.set_num_threads(1)
+    figures: dict[str, Any] = {"machine": machine(), "load_average": os.getloadavg(), "models": {}}
+    with tempfile.TemporaryDirectory(prefix="serving-") as name:
+        folder = Path(name)
+        for artifact in (save_network(folder / "lstm"), *args.artifact):
+            own = folder / f"bench-{artifact.name}"
+            own.mkdir()
+            print(f"measuring {artifact.name}", file=sys.stderr)
+            bench = Bench(artifact, own, seconds=args.seconds, rounds=args.rounds)
+            figures["models"][artifact.name] = bench.measure()
+    figures["3_4_7_engine"] = other("engine.py")
+    if args.kills:
+        figures["5_crash"] = other("crash.py", "--kills", str(args.kills))
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

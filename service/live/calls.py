@@ -1,0 +1,103 @@
+"""Calls on live stays, one method a route."""
+
+from __future__ import annotations
+
+import secrets
+
+from service.audit import Audit, AuditEvent, StaySeal
+from service.live.changes import Changes, Draft
+from service.live.facts import Profile
+from service.live.fold import Fold
+from service.live.intake import Intake
+from service.live.schema import CORRECTION, OBSERVATIONS, STAY, parse
+from service.live.session import Identifiers, Known
+from service.live.sessions import GoneError, Sessions
+from service.live.settling import Call, Reply, Settling, no_such_stay, unavailable
+from service.live.store import StoreError
+from service.live.watchers import Watchers
+from service.metrics import Metrics
+from service.settings import Settings
+
+
+class LiveStays:
+    """The calls that change stays.
+
+    Args:
+        sessions: the stays.
+        settings: limits.
+        metrics: figures.
+        audit: records of what was answered.
+        watchers: who waits for new scores.
+    """
+
+    def __init__(
+        self, sessions: Sessions, settings: Settings, metrics: Metrics, audit: Audit, watchers: Watchers
+    ) -> None:
+        self.sessions, self._audit, self.watchers = sessions, audit, watchers
+        self._changes = Changes(sessions.store, Intake(settings), settings, metrics)
+        self._settling = Settling(sessions, metrics, audit, watchers)
+
+    async def observe(self, call: Call) -> Reply:
+        """`POST /v1/stays/{stay_id}/observations`."""
+        words = self.sessions.chosen(call.stay_id).reader.vocabulary.words
+        request = parse(OBSERVATIONS, call.body, known=words)
+        return await self._settling.settle(call, lambda known: self._changes.observe(known, request))
+
+    async def correct(self, call: Call, identifier: str) -> Reply:
+        """`PATCH /v1/stays/{stay_id}/observations/{observation_id}`."""
+        request = parse(CORRECTION, call.body, known=frozenset())
+        return await self._settling.settle(call, lambda known: self._changes.correct(known, identifier, request))
+
+    async def withdraw(self, call: Call, identifier: str) -> Reply:
+        """`DELETE /v1/stays/{stay_id}/observations/{observation_id}`."""
+        return await self._settling.settle(call, lambda known: self._changes.withdraw(known, identifier))
+
+    async def admit(self, call: Call) -> Reply:
+        """`PUT /v1/stays/{stay_id}`."""
+        stepper = self.sessions.chosen(call.stay_id)
+        request = parse(STAY, call.body, known=stepper.reader.vocabulary.words)
+
+        async def create() -> Draft:
+            seal = StaySeal(call.stay_id, secrets.token_bytes(32))
+            none = Known(0, seal, 0, Profile(), stepper, Fold(b""), Identifiers())
+            return await self._changes.admit(none, request, new=True)
+
+        return await self._settling.settle(
+            call, lambda known: self._changes.admit(known, request, new=False), create=create
+        )
+
+    async def delete(self, call: Call) -> None:
+        """`DELETE /v1/stays/{stay_id}`: removes the stay and all that was kept of it.
+
+        Raises:
+            Problem: 404 if there is none, 503 if the store fails.
+        """
+        session = self.sessions.session(call.stay_id)
+        async with session.lock:
+            try:
+                known = await self.sessions.known(session)
+                gone = not await self.sessions.store.delete(known.number)
+                await self.sessions.cache.drop_states([known.number])
+            except GoneError:
+                raise no_such_stay() from None
+            except StoreError as error:
+                raise unavailable() from error
+            finally:
+                self.sessions.forget(session)
+        if gone:
+            raise no_such_stay()
+        self.watchers.tell(call.stay_id)
+        self._audit.record(AuditEvent.DELETED, request_id=call.request_id, key=call.key, stay=known.seal)
+
+    async def require(self, stay_id: str) -> None:
+        """Returns if there is such a stay.
+
+        Raises:
+            Problem: 404 if there is none, 503 if the store fails.
+        """
+        try:
+            head = await self.sessions.store.head(stay_id)
+        except StoreError as error:
+            raise unavailable() from error
+        if head is None:
+            raise no_such_stay()

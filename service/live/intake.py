@@ -1,0 +1,227 @@
+"""Observations and notes as they were sent to facts of a stay; what a call must not hold is refused with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from service.clock import Clock, TimeRefusedError
+from service.errors import Loc, invalid_input
+from service.intake_values import read_statics
+from service.live.facts import DERIVED, Fact, Note, Observation, Profile
+from service.live.reading import Reader
+from service.live.schema import CorrectionRequest, ObservationsRequest, StayRequest
+from service.schema import StaticValue
+from service.settings import Settings
+
+Places = list[tuple[Loc, str]]
+# What a fact of either kind cannot have.
+_OBSERVATION_ONLY, _NOTE_ONLY = frozenset({"value", "unit"}), frozenset({"text", "kind"})
+_STATICS: TypeAdapter[Any] = TypeAdapter(dict[str, StaticValue | str | None])
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call's facts.
+
+    Args:
+        observations: in the order in which they were sent.
+        notes: likewise.
+        as_of_min: minute of the score that is asked for; None: of the last input.
+    """
+
+    observations: list[Observation]
+    notes: list[Note]
+    as_of_min: int | None
+
+    @property
+    def facts(self) -> list[Fact]:
+        """All of them."""
+        return [*self.observations, *self.notes]
+
+
+class Intake:
+    """Reads calls.
+
+    Args:
+        settings: limits, and the tolerance for clocks that differ.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tolerance = timedelta(seconds=settings.clock_tolerance_s)
+
+    def clock(self, profile: Profile) -> Clock:
+        """The stay's time line as of now."""
+        return Clock(profile.admitted, datetime.now(UTC) + self._tolerance)
+
+    def profile(self, request: StayRequest, reader: Reader) -> Profile:
+        """What is known at admission.
+
+        Raises:
+            Problem: 422 for an admission that has not come, or a static value that is not one.
+        """
+        admission = None if request.admission is None else request.admission.isoformat()
+        static = _STATICS.dump_python(dict(request.static))
+        profile = Profile(admission, static)
+        places: Places = []
+        try:
+            self.clock(profile).check_admission()
+        except TimeRefusedError as refusal:
+            places.append((("admission",), str(refusal)))
+        read_statics(request.static, reader.vocabulary, places)
+        if places:
+            raise invalid_input(places)
+        return profile
+
+    def facts(self, request: ObservationsRequest, profile: Profile, reader: Reader) -> Sent:
+        """A call's observations and notes.
+
+        Raises:
+            Problem: 422 with the places that do not hold.
+        """
+        observations, notes = request.get("observations", ()), request.get("notes", ())
+        self._check_counts(observations, notes)
+        clock, places = self.clock(profile), Places()
+        read = [_observation(i, item, clock, reader, places) for i, item in enumerate(observations)]
+        written = [_note(i, item, clock, places) for i, item in enumerate(notes)]
+        as_of = _as_of(request, clock, places)
+        if places:
+            raise invalid_input(places)
+        return Sent(read, written, as_of)
+
+    def correction(self, request: CorrectionRequest, fact: Fact, profile: Profile, reader: Reader) -> Fact:
+        """What a fact is to be.
+
+        Raises:
+            Problem: 422 with the places that do not hold.
+        """
+        wrong = (_NOTE_ONLY if isinstance(fact, Observation) else _OBSERVATION_ONLY) & set(request)
+        places: Places = [((name,), "must be left out for what this identifier names") for name in sorted(wrong)]
+        if len(request) == 0:
+            places.append(((), "must hold what is to be corrected"))
+        clock = self.clock(profile)
+        time_min, known_min = fact.time_min, fact.known_min
+        if not {"time", "time_h", "available_time", "available_time_h"}.isdisjoint(request):
+            times = request if {"time", "time_h"} & set(request) else {**request, "time_h": fact.time_min / 60}
+            time_min, known_min = _minutes((), times, clock, places)
+        if isinstance(fact, Note):
+            text = request.get("text", fact.text)
+            self._check_text((), text, places)
+            corrected: Fact = Note(fact.observation_id, request.get("kind", fact.kind), text, time_min, known_min)
+        else:
+            unit = request.get("unit", fact.unit)
+            _check_unit(("unit",), fact.channel, unit, reader, places)
+            value = request.get("value", fact.value)
+            corrected = Observation(fact.observation_id, fact.channel, value, unit, time_min, known_min)
+        if places:
+            raise invalid_input(places)
+        return corrected
+
+    def _check_counts(self, observations: Sequence[Any], notes: Sequence[Any]) -> None:
+        places: Places = []
+        for name, items, limit in (
+            ("observations", observations, self._settings.max_observations),
+            ("notes", notes, self._settings.max_notes),
+        ):
+            if len(items) > limit:
+                places.append(((name,), f"must hold at most {limit} items"))
+        for i, item in enumerate(notes):
+            self._check_text(("notes", i), item["text"], places)
+        if places:
+            raise invalid_input(places)
+
+    def _check_text(self, where: Loc, text: str, places: Places) -> None:
+        if len(text) > self._settings.max_note_chars:
+            places.append(((*where, "text"), f"must be at most {self._settings.max_note_chars} characters long"))
+
+
+def _observation(i: int, item: Mapping[str, Any], clock: Clock, reader: Reader, places: Places) -> Observation:
+    where = ("observations", i)
+    identifier = item.get("observation_id")
+    if identifier is not None:
+        _check_identifier(where, identifier, places)
+    channel, unit = reader.names(item["channel"]), item["unit"]
+    if channel is None:
+        expected = "must be a declared channel or loinc:<code>; GET /v1/model lists the model's"
+        places.append(((*where, "channel"), expected))
+        channel = ""
+    else:
+        _check_unit((*where, "unit"), channel, unit, reader, places)
+    time_min, known_min = _minutes(where, item, clock, places)
+    return Observation(identifier, channel, item["value"], unit, time_min, known_min)
+
+
+def _note(i: int, item: Mapping[str, Any], clock: Clock, places: Places) -> Note:
+    where = ("notes", i)
+    identifier = item.get("observation_id")
+    if identifier is not None:
+        _check_identifier(where, identifier, places)
+    time_min, known_min = _minutes(where, item, clock, places)
+    return Note(identifier, item.get("kind", "note"), item["text"], time_min, known_min)
+
+
+def _check_identifier(where: Loc, identifier: str, places: Places) -> None:
+    if identifier.startswith(DERIVED):
+        places.append(((*where, "observation_id"), f"must not begin with {DERIVED}"))
+
+
+def _check_unit(where: Loc, channel: str, unit: str, reader: Reader, places: Places) -> None:
+    if not reader.accepts(channel, unit):
+        places.append((where, f"must be {' or '.join(reader.units(channel))} for {channel}"))
+
+
+def _minutes(where: Loc, item: Mapping[str, Any], clock: Clock, places: Places) -> tuple[int, int]:
+    """Minutes at which it was true, and from which it was known."""
+    time, time_h = item.get("time"), item.get("time_h")
+    known, known_h = item.get("available_time"), item.get("available_time_h")
+    if (time is None) == (time_h is None):
+        places.append((where, "must have exactly one of time and time_h"))
+        return 0, 0
+    at = "time" if time is not None else "time_h"
+    try:
+        minute = clock.minute(_moment(time), time_h)
+        if known is None and known_h is None:
+            return minute, minute
+        at = "available_time" if known is not None else "available_time_h"
+        if known is not None and known_h is not None:
+            raise TimeRefusedError("must not be given beside available_time_h")
+        return minute, max(minute, clock.minute(_moment(known), known_h))
+    except TimeRefusedError as refusal:
+        places.append(((*where, at), str(refusal)))
+        return 0, 0
+
+
+def _as_of(request: ObservationsRequest, clock: Clock, places: Places) -> int | None:
+    time, time_h = request.get("as_of"), request.get("as_of_h")
+    if time is None and time_h is None:
+        return None
+    where: Loc = ("as_of" if time is not None else "as_of_h",)
+    try:
+        if time is not None and time_h is not None:
+            raise TimeRefusedError("must not be given beside as_of_h")
+        minute = clock.minute(_moment(time), time_h)
+        if minute < 0:
+            raise TimeRefusedError("must not lie before admission")
+    except TimeRefusedError as refusal:
+        places.append((where, str(refusal)))
+        return None
+    return minute
+
+
+def _moment(written: str | None) -> datetime | None:
+    """The time that a text means.
+
+    Raises:
+        TimeRefusedError: if it is of the form of a time and none, such as 25 o'clock.
+    """
+    if written is None:
+        return None
+    try:
+        return datetime.fromisoformat(written.upper())
+    except ValueError:
+        raise TimeRefusedError("must be a time that exists") from None

@@ -1,0 +1,225 @@
+"""A stay's facts to what one model reads of them: canonical values by the encoding's channels, and what counts not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from models.bundle import Bundle
+from models.intake import Columns, NoteColumns, Rejection, build_stays
+from models.stay import Stays
+from service.intake import OUTSIDE_SOFT_LIMITS, STAY_ID
+from service.intake_values import MISSING, read_statics
+from service.live.facts import Note, Observation, Profile, StayFacts
+from service.schema import StaticValue
+from service.vocabulary import Vocabulary
+
+# A model that came later may not accept a unit that the one before did.
+UNIT = "unit_not_accepted"
+UNUSED = -1
+# Units are the sender's words; what they teach must not fill the memory.
+MAX_RULES = 10_000
+
+
+class Reading(NamedTuple):
+    """One observation as a model reads it.
+
+    Args:
+        minute: from which it was known.
+        channel: the encoding's number; `UNUSED` where the model reads no such channel.
+        value: in the canonical unit.
+    """
+
+    minute: int
+    channel: int
+    value: float
+
+
+class Charted(NamedTuple):
+    """One note as a model reads it."""
+
+    minute: int
+    kind: str
+    text: str
+
+
+class _Rule(NamedTuple):
+    channel: int
+    factor: float
+    offset: float
+    low: float
+    high: float
+    usual_low: float
+    usual_high: float
+    used: bool
+
+
+_UNKNOWN = _Rule(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, used=False)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a model makes of facts.
+
+    Args:
+        readings: those that count, in the order given.
+        charted: notes that count; empty for a model that reads none.
+        end_min: latest minute of anything that counts, also of what the model does not read; at least 0.
+        rejected: place among the observations, and why it does not count.
+        flagged: places of observations outside the usual limits.
+        unused: names of channels that the model does not read.
+    """
+
+    readings: list[Reading]
+    charted: list[Charted]
+    end_min: int
+    rejected: list[tuple[int, str]]
+    flagged: list[int]
+    unused: set[str]
+
+    @property
+    def minutes(self) -> list[int]:
+        """Minutes of what the model reads."""
+        return [r.minute for r in self.readings] + [c.minute for c in self.charted]
+
+
+class Reader:
+    """Reads facts for one model.
+
+    Args:
+        bundle: the model's facts.
+        vocabulary: names that senders use.
+        reads_notes: whether the model has a tokenizer.
+    """
+
+    def __init__(self, bundle: Bundle, vocabulary: Vocabulary, *, reads_notes: bool) -> None:
+        self.bundle, self.vocabulary, self.reads_notes = bundle, vocabulary, reads_notes
+        self._numbers = bundle.encoding.channels.numbers
+        self._rules: dict[tuple[str, str], _Rule | None] = {}
+
+    def names(self, channel: str) -> str | None:
+        """The declared name behind a name or `loinc:` code; None if there is none."""
+        index = self.vocabulary.channel_index.get(channel)
+        return None if index is None else self.vocabulary.channels[index].name
+
+    def accepts(self, channel: str, unit: str) -> bool:
+        """Whether a declared channel accepts the unit."""
+        return self._rule(channel, unit) is not None
+
+    def units(self, channel: str) -> tuple[str, ...]:
+        """Units that a declared channel accepts."""
+        declared = self.vocabulary.channels[self.vocabulary.channel_index[channel]]
+        return (declared.unit, *declared.accepts)
+
+    def take(self, observations: Sequence[Observation], notes: Iterable[Note]) -> Taken:
+        """What the model makes of facts."""
+        readings: list[Reading] = []
+        rejected: list[tuple[int, str]] = []
+        flagged: list[int] = []
+        unused: set[str] = set()
+        end = 0
+        for place, fact in enumerate(observations):
+            rule = self._rule(fact.channel, fact.unit)
+            reason, value = _judged(rule, fact.value)
+            if rule is None or reason is not None:
+                rejected.append((place, reason or UNIT))
+                continue
+            if fact.known_min > end:
+                end = fact.known_min
+            if not rule.usual_low <= value <= rule.usual_high:
+                flagged.append(place)
+            if not rule.used:
+                unused.add(fact.channel)
+            if rule.channel != UNUSED:
+                readings.append(Reading(fact.known_min, rule.channel, value))
+        charted = []
+        for note in notes:
+            end = max(end, note.known_min)
+            if self.reads_notes:
+                charted.append(Charted(note.known_min, note.kind, note.text))
+        return Taken(readings, charted, end, rejected, flagged, unused)
+
+    def _rule(self, channel: str, unit: str) -> _Rule | None:
+        key = (channel, unit)
+        rule = self._rules.get(key, _UNKNOWN)
+        if rule is _UNKNOWN:
+            if len(self._rules) >= MAX_RULES:
+                self._rules.clear()
+            rule = self._rules[key] = self._make_rule(channel, unit)
+        return rule
+
+    def _make_rule(self, name: str, unit: str) -> _Rule | None:
+        index = self.vocabulary.channel_index.get(name)
+        declared = None if index is None else self.vocabulary.channels[index]
+        conversion = None if declared is None else declared.conversion(unit)
+        if declared is None or conversion is None:
+            return None
+        usual = declared.soft or (-math.inf, math.inf)
+        number, used = self._numbers.get(declared.name, UNUSED), declared.name in self.vocabulary.used_channels
+        return _Rule(number, conversion.factor, conversion.offset, *declared.hard, *usual, used=used)
+
+    def stays(self, facts: StayFacts, *, end_min: int | None = None) -> Stays:
+        """The facts as one stay, as a whole-stay score takes it.
+
+        Args:
+            facts: the stay's facts.
+            end_min: last minute that is scored; None: the latest that counts.
+        """
+        observations, notes = facts.observations, facts.notes
+        taken = self.take(observations, notes)
+        names = self.bundle.encoding.channels.names
+        readings = taken.readings
+        charted = taken.charted
+        stays, _ = build_stays(
+            stay_id=(STAY_ID,),
+            end_min=np.array([taken.end_min if end_min is None else end_min], dtype=np.int64),
+            columns=Columns(
+                stay=np.zeros(len(readings), dtype=np.int64),
+                time_min=np.array([r.minute for r in readings], dtype=np.int64),
+                channel=np.array([r.channel for r in readings], dtype=np.int16),
+                value=np.array([r.value for r in readings], dtype=np.float64),
+            ),
+            channels=names,
+            static=self._static_row(facts.profile),
+            static_names=tuple(s.name for s in self.vocabulary.statics),
+            notes=NoteColumns(
+                stay=np.zeros(len(charted), dtype=np.int64),
+                time_min=np.array([n.minute for n in charted], dtype=np.int64),
+                kind=tuple(n.kind for n in charted),
+                text=tuple(n.text for n in charted),
+            ),
+        )
+        return stays
+
+    def start(self, profile: Profile) -> Stays:
+        """A stay of which only what is known at admission is known."""
+        return self.stays(StayFacts(profile=profile))
+
+    def _static_row(self, profile: Profile) -> np.ndarray[Any, np.dtype[np.float64]]:
+        sent = _STATICS.validate_python(profile.static)
+        # What this model cannot read it does not know; what was refused when it was sent never came here.
+        values, _ = read_statics(sent, self.vocabulary, [])
+        return np.array([[values.get(s.name, math.nan) for s in self.vocabulary.statics]], dtype=np.float64)
+
+
+_STATICS: TypeAdapter[dict[str, StaticValue | str | None]] = TypeAdapter(dict[str, StaticValue | str | None])
+
+
+def _judged(rule: _Rule | None, value: float | None) -> tuple[str | None, float]:
+    """Why a value does not count, or None and the canonical value."""
+    if rule is None:
+        return UNIT, math.nan
+    if value is None:
+        return MISSING, math.nan
+    # Adding zero makes minus zero zero, as whole stays have it.
+    canonical = value * rule.factor + rule.offset + 0.0
+    within = rule.low <= canonical <= rule.high
+    return (None if within else str(Rejection.OUTSIDE_HARD_LIMITS)), canonical
+
+
+__all__ = ["OUTSIDE_SOFT_LIMITS", "UNUSED", "Charted", "Reader", "Reading", "Taken"]

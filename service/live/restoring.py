@@ -1,0 +1,83 @@
+"""A stay that is not in memory, or not as the store has it: from a cached state and later entries, or from all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from models.errors import ArtifactError
+from service.audit import StaySeal
+from service.live.facts import Observation
+from service.live.fold import advance
+from service.live.journal import Change, Journal, facts_of
+from service.live.session import Identifiers, Known
+from service.live.stepper import Stepper
+from service.live.store import ConflictError, Entry, StateCache, StayHead, StayStore, StoreError
+
+
+async def cached(cache: StateCache, head: StayHead, stepper: Stepper) -> Known | None:
+    """The stay as the cache has it; None if it has none that this model made."""
+    state = await cache.load_state(head.number, stepper.key)
+    # A store that was restored from a copy may be behind the cache.
+    if state is None or state.version > head.version:
+        return None
+    seal = StaySeal(head.stay_id, head.secret)
+    try:
+        return Known.from_bytes(state.content, number=head.number, seal=seal, version=state.version, stepper=stepper)
+    except ArtifactError:
+        return None
+
+
+async def followed(known: Known, entries: Sequence[Entry]) -> Known | None:
+    """The stay after further entries; None where they cannot simply be folded in."""
+    for entry in entries:
+        if entry.version != known.version + 1:
+            return None
+        content = orjson.loads(entry.payload)
+        if content["k"] != Change.FACTS:
+            return None
+        facts = facts_of(content)
+        observations = [fact for fact in facts if isinstance(fact, Observation)]
+        taken = known.stepper.reader.take(observations, [f for f in facts if not isinstance(f, Observation)])
+        grid = known.stepper.grid
+        if known.fold.is_late(grid, taken.minutes):
+            return None
+        fold = await advance(
+            known.fold,
+            known.stepper,
+            grid,
+            readings=taken.readings,
+            charted=taken.charted,
+            end_min=taken.end_min,
+        )
+        identifiers = Identifiers(bytes(known.identifiers.hashes))
+        identifiers.add(facts)
+        last = tuple(content["a"][3])
+        known = Known(known.number, known.seal, entry.version, known.profile, known.stepper, fold, identifiers, last)
+    return known
+
+
+async def journal_of(store: StayStore, number: int) -> Journal:
+    """A stay's whole journal.
+
+    Raises:
+        ConflictError: if the stay is gone meanwhile.
+        StoreError: if the store fails, or holds what this release cannot read.
+    """
+    entries = await store.entries(number)
+    if not entries:
+        raise ConflictError("number must be a stay's, got one that was deleted; load the stay again")
+    try:
+        return Journal().read(entries)
+    except ArtifactError as error:
+        raise StoreError(str(error)) from error
+
+
+async def replayed(number: int, seal: StaySeal, journal: Journal, stepper: Stepper) -> Known:
+    """A stay folded by a model from its whole journal."""
+    identifiers = Identifiers()
+    identifiers.add(journal.facts.accepted())
+    fold = await stepper.replay(journal.facts)
+    last = journal.answered[-1].values if journal.answered else ()
+    return Known(number, seal, journal.version, journal.facts.profile, stepper, fold, identifiers, tuple(last))

@@ -1,0 +1,150 @@
+"""One live stay in memory: what a call needs of it at hand, and the same as bytes for a cache of states."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import orjson
+
+from models.errors import ArtifactError
+from service.audit import StaySeal
+from service.live.facts import Fact, Profile
+from service.live.fold import Fold
+from service.live.reading import Charted, Reading
+from service.live.stepper import Stepper
+
+# Version of the bytes; a state of another one is made anew from the journal.
+SNAPSHOT_SCHEMA = 1
+# What a session takes beside its states, about.
+OVERHEAD_BYTES = 2_000
+_LENGTHS = struct.Struct("<II")
+_ID_BYTES = 4
+
+
+class Identifiers:
+    """Which identifiers a stay's senders gave: four bytes each, so it may err towards "known", never towards "new"."""
+
+    __slots__ = ("hashes",)
+
+    def __init__(self, hashes: bytes = b"") -> None:
+        self.hashes = bytearray(hashes)
+
+    def may_hold(self, identifier: str) -> bool:
+        """Whether the identifier may be known already."""
+        wanted = _hash(identifier)
+        at = self.hashes.find(wanted)
+        while at >= 0 and at % _ID_BYTES:
+            at = self.hashes.find(wanted, at + 1)
+        return at >= 0
+
+    def add(self, facts: Iterable[Fact]) -> None:
+        """Takes in the identifiers that senders gave."""
+        for fact in facts:
+            if fact.observation_id is not None:
+                self.hashes += _hash(fact.observation_id)
+
+
+def _hash(identifier: str) -> bytes:
+    return zlib.crc32(identifier.encode("utf-8", "surrogatepass")).to_bytes(_ID_BYTES, "little")
+
+
+@dataclass(slots=True)
+class Known:
+    """A stay as a model knows it.
+
+    Args:
+        number: the stay's number in the store.
+        seal: stands for the stay in the audit.
+        version: the stay's version.
+        profile: what is known at admission.
+        stepper: the model that folded it.
+        fold: the folded stay.
+        identifiers: of its facts.
+        last: what was answered last, and by which artifact; empty before the first answer.
+    """
+
+    number: int
+    seal: StaySeal
+    version: int
+    profile: Profile
+    stepper: Stepper
+    fold: Fold
+    identifiers: Identifiers
+    last: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, about."""
+        opened = self.fold.opened
+        states = len(self.fold.state) + (len(opened.state) if opened else 0)
+        return states + len(self.identifiers.hashes) + OVERHEAD_BYTES
+
+    def to_bytes(self) -> bytes:
+        """All but number, seal, version and model; holds clinical values, so it is guarded like the stay itself."""
+        fold, profile = self.fold, self.profile
+        head = orjson.dumps(
+            {
+                "fold": [fold.committed, fold.open, fold.readings, fold.charted, fold.end_min],
+                "seen": f"{fold.seen:x}",
+                "profile": [profile.admission, profile.static],
+                "last": self.last,
+            },
+            default=tuple,
+        )
+        hashes = bytes(self.identifiers.hashes)
+        return _LENGTHS.pack(len(head), len(hashes)) + head + hashes + bytes(fold.state)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, number: int, seal: StaySeal, version: int, stepper: Stepper) -> Known:
+        """What `to_bytes` wrote.
+
+        Raises:
+            ArtifactError: if the bytes are not such a stay.
+        """
+        try:
+            head_length, hashes_length = _LENGTHS.unpack_from(data)
+            begin = _LENGTHS.size
+            head = orjson.loads(data[begin : begin + head_length])
+            begin += head_length
+            committed, opened, readings, charted, end_min = head["fold"]
+            fold = Fold(
+                data[begin + hashes_length :],
+                committed,
+                opened,
+                tuple(Reading(*row) for row in readings),
+                tuple(Charted(*row) for row in charted),
+                end_min,
+                int(head["seen"], 16),
+            )
+            identifiers = Identifiers(data[begin : begin + hashes_length])
+            last, profile = tuple(head["last"]), Profile(*head["profile"])
+        except (struct.error, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"state must be the bytes of a live stay, got {len(data)} bytes that are not; replay the stay"
+            ) from error
+        if len(fold.state) != stepper.state_bytes:
+            raise ArtifactError("state must be of the model's length, got another; replay the stay")
+        return cls(number, seal, version, profile, stepper, fold, identifiers, last)
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A stay's place in memory; whoever changes the stay holds its lock.
+
+    Args:
+        stay_id: the sender's identifier.
+        known: the stay; None where it must be read from the store first.
+        saved: version of the state that the cache has; 0 for none.
+        counted: bytes that the table of sessions counts for it.
+        lock: held by whoever changes it.
+    """
+
+    stay_id: str
+    known: Known | None = None
+    saved: int = 0
+    counted: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -1,0 +1,267 @@
+"""Calls made durable: read what is known, draft the change, have the store keep it, and only then answer.
+
+A stay's calls follow one another; those of different stays do not wait for each other. Where another replica was
+faster, the stay is read again and the call drafted anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from models.task import TargetKind
+from service.audit import Audit
+from service.errors import Problem, ProblemKind
+from service.live.changes import Draft
+from service.live.session import Known, Session
+from service.live.sessions import GoneError, Sessions
+from service.live.stepper import Stepper
+from service.live.store import ConflictError, Kept, StoreError
+from service.live.watchers import Watchers
+from service.live.wording import Wording
+from service.metrics import Metrics
+
+KEPT_S = 86_400.0
+# Two replicas that write to one stay at once: one of them goes first each time.
+ATTEMPTS = 16
+MAX_KEY_BYTES = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who calls, and how the call may be repeated.
+
+    Args:
+        route: template of the route, with its method.
+        stay_id: the stay.
+        body: as it was sent.
+        request_id: of the request.
+        key: id of the caller's API key.
+        repeat_key: the `Idempotency-Key`; None without.
+    """
+
+    route: str
+    stay_id: str
+    body: bytes = b""
+    request_id: str = ""
+    key: str = ""
+    repeat_key: bytes | None = None
+
+    @property
+    def scope(self) -> bytes | None:
+        """Digest of caller, route, stay and key; None for a call that carries no key."""
+        if self.repeat_key is None:
+            return None
+        parts = (self.key.encode(), self.route.encode(), self.stay_id.encode(), self.repeat_key)
+        return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a call is answered.
+
+    Args:
+        status: of the answer.
+        content: its body.
+        repeated: whether it is the answer of an earlier call with the same key.
+    """
+
+    status: int
+    content: bytes
+    repeated: bool = False
+
+
+Change = Callable[[Known], Awaitable[Draft]]
+Create = Callable[[], Awaitable[Draft]]
+
+
+class Settling:
+    """Makes calls durable.
+
+    Args:
+        sessions: the stays.
+        metrics: figures.
+        audit: records of what was answered.
+        watchers: who waits for new scores.
+    """
+
+    def __init__(self, sessions: Sessions, metrics: Metrics, audit: Audit, watchers: Watchers) -> None:
+        self._sessions, self._metrics, self._audit, self._watchers = sessions, metrics, audit, watchers
+        self._running: set[bytes] = set()
+        self._wordings: dict[str, Wording] = {}
+
+    async def settle(self, call: Call, change: Change, *, create: Create | None = None) -> Reply:
+        """What a call is answered, once it is durable.
+
+        Args:
+            call: the call.
+            change: drafts it for a stay that there is.
+            create: drafts it for one that there is not; None refuses it.
+
+        Raises:
+            Problem: what the draft raises; 404 without the stay, 409 or 422 for the key, 503 if the store fails.
+        """
+        scope = call.scope
+        if scope is None:
+            return await self._attempts(call, change, create, None)
+        if scope in self._running:
+            raise Problem(
+                HTTPStatus.CONFLICT, ProblemKind.CONFLICT, "A call with this Idempotency-Key is still running."
+            )
+        self._running.add(scope)
+        try:
+            return await self._attempts(call, change, create, scope)
+        finally:
+            self._running.discard(scope)
+
+    async def _attempts(
+        self,
+        call: Call,
+        change: Change,
+        create: Create | None,
+        scope: bytes | None,
+    ) -> Reply:
+        for _ in range(ATTEMPTS):
+            session = self._sessions.session(call.stay_id)
+            async with session.lock:
+                try:
+                    repeated = None if scope is None else await self._repeated(scope, call.body)
+                    return repeated or await self._attempt(session, call, change, create, scope)
+                except ConflictError:
+                    await self._refreshed(session)
+                except GoneError:
+                    self._sessions.forget(session)
+                    raise no_such_stay() from None
+                except StoreError as error:
+                    raise unavailable() from error
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            ProblemKind.BUSY,
+            "Others change the stay all the time; try again.",
+            headers={"Retry-After": "1"},
+        )
+
+    async def _refreshed(self, session: Session) -> None:
+        try:
+            await self._sessions.refresh(session)
+        except GoneError:
+            session.known = None
+        except StoreError as error:
+            raise unavailable() from error
+
+    async def _attempt(
+        self,
+        session: Session,
+        call: Call,
+        change: Change,
+        create: Create | None,
+        scope: bytes | None,
+    ) -> Reply:
+        try:
+            draft = await change(await self._sessions.known(session))
+            created = False
+        except GoneError:
+            if create is None:
+                raise
+            draft, created = await create(), True
+        status = HTTPStatus.CREATED if created else HTTPStatus.OK
+        content = self._wording(draft.known.stepper).answer(draft.outcome)
+        payload, now = draft.payload(), time.time()
+        kept = None if scope is None else Kept(scope, _digest(call.body), status, content, now)
+        await self._store(session, draft, payload, now, kept, created=created)
+        self._settle(session, draft)
+        self._tell(call, draft, payload)
+        return Reply(status, content)
+
+    async def _store(
+        self, session: Session, draft: Draft, payload: bytes, now: float, kept: Kept | None, *, created: bool
+    ) -> None:
+        store, known = self._sessions.store, draft.known
+        try:
+            if created:
+                head = await store.create(session.stay_id, payload, at_s=now, secret=known.seal.secret, kept=kept)
+                known.number = head.number
+            else:
+                await store.append(known.number, known.version - 1, payload, at_s=now, kept=kept)
+        except ConflictError:
+            raise
+        except BaseException:  # whether the store has it nobody knows: only reading it again tells
+            self._sessions.distrust(session)
+            raise
+
+    def _settle(self, session: Session, draft: Draft) -> None:
+        draft.known.identifiers.add(draft.added)
+        self._sessions.hold(session, draft.known)
+
+    def _tell(self, call: Call, draft: Draft, payload: bytes) -> None:
+        known, outcome = draft.known, draft.outcome
+        stepper, values = known.stepper, outcome.score.values
+        version = stepper.origin.version or ""
+        if outcome.rejected:
+            self._metrics.count_rejected(Counter(ref["reason"] for ref in outcome.rejected))
+        task = stepper.bundle.task
+        if task.kind is not TargetKind.REGRESSION:
+            self._metrics.observe_scores(task.output_names, values, version=version)
+        self._watchers.tell(call.stay_id)
+        self._audit.record(
+            draft.event,
+            request_id=call.request_id,
+            key=call.key,
+            digest=stepper.scorer.digest,
+            version=version,
+            prediction_id=outcome.prediction_id,
+            stay=known.seal,
+            revision=outcome.revision,
+            as_of_min=outcome.score.time_min,
+            risks=values,
+            change=payload,
+        )
+
+    async def _repeated(self, scope: bytes, body: bytes) -> Reply | None:
+        """The answer of an earlier call with the same key.
+
+        Raises:
+            Problem: 422 if that call had another body.
+        """
+        kept = await self._sessions.store.kept(scope)
+        if kept is None:
+            return None
+        if kept.at_s < time.time() - KEPT_S:
+            await self._sessions.store.purge(kept_before_s=time.time() - KEPT_S)
+            return None
+        if kept.body != _digest(body):
+            raise Problem(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                ProblemKind.REPEAT_KEY,
+                "The Idempotency-Key must be a new one for another body.",
+            )
+        return Reply(kept.status, kept.content, repeated=True)
+
+    def _wording(self, stepper: Stepper) -> Wording:
+        wording = self._wordings.get(stepper.key)
+        if wording is None:
+            wording = self._wordings[stepper.key] = Wording(stepper)
+        return wording
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
+
+
+def no_such_stay() -> Problem:
+    """The refusal of a call on a stay that there is not."""
+    return Problem(HTTPStatus.NOT_FOUND, ProblemKind.NOT_FOUND, "There must be such a stay; PUT it first.")
+
+
+def unavailable() -> Problem:
+    """The refusal of a call while the store fails."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        ProblemKind.UNAVAILABLE,
+        "The store of live stays fails; nothing was accepted, and no score is given that is not stored.",
+        headers={"Retry-After": "1"},
+    )

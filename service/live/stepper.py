@@ -1,0 +1,153 @@
+"""One served model as live stays need it: time steps in, scores and states out, computed in the inference thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.grid import GridKind
+from models.live import LiveModel, Stepped
+from models.live_encoding import LiveInput
+from models.scorer import Scorer, Trajectories
+from models.stay import Stays
+from service.batcher import Batcher
+from service.live.facts import Profile, StayFacts
+from service.live.fold import Fold, Score, Step
+from service.live.reading import Reader, Taken
+from service.selection import Origin
+from service.vocabulary import Vocabulary
+
+
+class Stepper:
+    """Takes time steps of live stays with one model; a `fold.StepModel`.
+
+    Args:
+        scorer: the verified model.
+        origin: how it was found.
+        inference: the thread that computes.
+        live: the model that steps; made of the scorer where left out.
+    """
+
+    def __init__(self, scorer: Scorer, origin: Origin, inference: Batcher, *, live: LiveModel | None = None) -> None:
+        self.scorer, self.origin, self.bundle = scorer, origin, scorer.bundle
+        self.grid = scorer.bundle.encoding.grid
+        self.live = live or LiveModel(scorer)
+        self.reader = Reader(scorer.bundle, Vocabulary.of(scorer.bundle), reads_notes=scorer.tokenizer is not None)
+        self._inference = inference
+
+    @property
+    def key(self) -> str:
+        """Names the model and the layout of its states."""
+        return self.live.key
+
+    @property
+    def state_bytes(self) -> int:
+        """Length of a state."""
+        return self.live.layout.bytes_a_stay
+
+    def begin(self, profile: Profile) -> bytes:
+        """The state of a stay before its first time step."""
+        return self.live.start(self.reader.start(profile))[0]
+
+    async def warm_up(self) -> None:
+        """Takes a step, so that the first call does not pay for what is set up once."""
+        await self.step(self.begin(Profile()), Step(0))
+
+    async def step(self, state: bytes, step: Step) -> tuple[Score, bytes]:
+        """The score at the step, and the state after it."""
+        return await self._inference.step(self._steps, (state, step))
+
+    async def run(self, state: bytes, steps: Sequence[Step]) -> bytes:
+        """The state after many steps, without their scores."""
+        return await self._inference.run(self._run, state, steps)
+
+    async def replay(self, facts: StayFacts) -> Fold:
+        """A stay folded from its facts, as stepping through them would."""
+        return await self._inference.run(self._replay, facts)
+
+    async def trajectory(self, stays: Stays) -> Trajectories:
+        """Scores at every time step of whole stays."""
+        return await self._inference.run(self.scorer.score, stays)
+
+    def _steps(self, items: Sequence[tuple[bytes, Step]]) -> list[tuple[Score, bytes]]:
+        stepped = self.live.step([state for state, _ in items], [_input(step) for _, step in items])
+        scored = scores(self.scorer, stepped, [step.time_min for _, step in items])
+        return list(zip(scored, stepped.states, strict=True))
+
+    def _run(self, state: bytes, steps: Sequence[Step]) -> bytes:
+        for step in steps:
+            (state,) = self.live.step([state], [_input(step)]).states
+        return state
+
+    def _replay(self, facts: StayFacts) -> Fold:
+        taken = self.reader.take(facts.observations, facts.notes)
+        minutes = set(taken.minutes)
+        begun = Fold(self.begin(facts.profile), end_min=taken.end_min)
+        if not minutes:
+            return begun
+        last = max(minutes)
+        opened = self.grid.step_of(last)
+        if last >= 0:
+            (state,) = self.live.replay(self.reader.stays(facts, end_min=last), leave_last=True)
+        else:  # a whole stay would have a further step at admission, so history is stepped through
+            earlier = sorted(minute for minute in minutes if self.grid.step_of(minute) < opened)
+            state = self._run(begun.state, [_step_at(minute, taken) for minute in earlier])
+        inside = {minute for minute in minutes if self.grid.step_of(minute) == opened}
+        return Fold(
+            state,
+            self._steps_before(opened, minutes),
+            opened,
+            tuple(sorted({r for r in taken.readings if r.minute in inside})),
+            tuple(sorted({c for c in taken.charted if c.minute in inside})),
+            taken.end_min,
+            sum(1 << channel for channel in {r.channel for r in taken.readings}),
+        )
+
+    def _steps_before(self, opened: int, minutes: set[int]) -> int:
+        if self.grid.kind is GridKind.FIXED:
+            return opened + (1 if min(minutes) < 0 else 0)
+        return len(minutes) - 1 + (0 if min(minutes) <= 0 else 1)
+
+
+def scores(scorer: Scorer, stepped: Stepped, time_min: Sequence[int]) -> list[Score]:
+    """Scores of steps, with what the model says of their uncertainty.
+
+    Args:
+        scorer: the model.
+        stepped: one step of `n` stays.
+        time_min: their stamps.
+    """
+    values = stepped.risk.tolist()
+    spread = stepped.spread.tolist() if len(scorer.bundle.members) > 1 else None
+    ends, labels, uncertainty = None, None, scorer.bundle.uncertainty
+    if uncertainty is not None:
+        labels = uncertainty.label_sets(stepped.risk).tolist()
+        found = uncertainty.interval(stepped.risk)
+        ends = None if found is None else np.stack(found, axis=-1).tolist()
+    return [
+        Score(
+            stamp,
+            values[i],
+            None if spread is None else spread[i],
+            None if ends is None else ends[i],
+            None if labels is None else labels[i],
+        )
+        for i, stamp in enumerate(time_min)
+    ]
+
+
+def _step_at(minute: int, taken: Taken) -> Step:
+    readings = {r for r in taken.readings if r.minute == minute}
+    return Step(minute, tuple(sorted(readings)), tuple(sorted({c for c in taken.charted if c.minute == minute})))
+
+
+def _input(step: Step) -> LiveInput:
+    readings = step.readings
+    return LiveInput(
+        step.time_min,
+        [r.channel for r in readings],
+        [r.value for r in readings],
+        [r.minute for r in readings],
+        [c.text for c in step.charted],
+    )

@@ -1,0 +1,88 @@
+"""What goes on beside the calls: the store opened and closed, states written, what is too old deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from service.audit import Audit, AuditEvent
+from service.live.calls import LiveStays
+from service.live.choice import Keeping, keeping_at
+from service.live.sessions import Sessions
+from service.live.settling import KEPT_S
+from service.live.stepper import Stepper
+from service.live.store import StoreError
+from service.live.watchers import Watchers
+from service.logs import Event, log_failure
+from service.metrics import Metrics
+from service.settings import Settings
+
+SWEEP_S = 60.0
+# How often states of stays that left the memory are written, where they are not many.
+WRITE_S = 1.0
+
+
+def make_live_stays(
+    settings: Settings, chosen: Callable[[str], Stepper], *, metrics: Metrics, audit: Audit
+) -> tuple[LiveStays, Keeping]:
+    """Live stays over the store that the settings name; it is not opened yet.
+
+    Args:
+        settings: addresses and limits.
+        chosen: the model that answers for a stay, by its identifier.
+        metrics: figures.
+        audit: records of what was answered.
+
+    Raises:
+        ConfigError: if the settings name no store or cache.
+    """
+    keeping = keeping_at(settings.store_address, settings.state_cache)
+    sessions = Sessions(keeping.store, keeping.cache, chosen, max_bytes=settings.state_bytes, metrics=metrics)
+    metrics.watch_stays(lambda: len(sessions), lambda: sessions.state_bytes)
+    return LiveStays(sessions, settings, metrics, audit, Watchers()), keeping
+
+
+@asynccontextmanager
+async def kept_up(live: LiveStays, keeping: Keeping, settings: Settings, audit: Audit) -> AsyncIterator[None]:
+    """Looks after the stays of an open store while the block runs, and closes it with every state written."""
+    tasks = [asyncio.create_task(_write_states(live)), asyncio.create_task(_sweep(live, settings, audit))]
+    try:
+        yield
+    finally:
+        live.watchers.end()
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        try:
+            await live.sessions.save_all()
+        except StoreError as error:  # a replay makes them again
+            log_failure(Event.FAILED, error, request_id="")
+        await keeping.close()
+
+
+async def _write_states(live: LiveStays) -> None:
+    while True:
+        await asyncio.sleep(WRITE_S)
+        try:
+            await live.sessions.save_due()
+        except StoreError as error:
+            log_failure(Event.FAILED, error, request_id="")
+
+
+async def _sweep(live: LiveStays, settings: Settings, audit: Audit) -> None:
+    """Deletes kept answers of yesterday, and stays whose time is over."""
+    while True:
+        now = time.time()
+        before = None if settings.retention_h is None else now - 3600.0 * settings.retention_h
+        try:
+            numbers = await live.sessions.store.purge(kept_before_s=now - KEPT_S, stays_before_s=before)
+            if numbers:
+                await live.sessions.cache.drop_states(numbers)
+                live.sessions.forget_numbers(numbers)
+                audit.record(AuditEvent.EXPIRED, counts={"stays": len(numbers)})
+        except StoreError as error:
+            log_failure(Event.FAILED, error, request_id="")
+        await asyncio.sleep(SWEEP_S)

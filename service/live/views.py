@@ -1,0 +1,171 @@
+"""Live stays as they are read: one with its risks as now known and as they were answered, or many, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import orjson
+
+from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
+from models.scorer import MINUTES_PER_HOUR
+from service.live.answers import (
+    AnsweredPoint,
+    LastObservation,
+    Point,
+    StayPage,
+    StaySummary,
+    StayView,
+)
+from service.live.calls import LiveStays
+from service.live.facts import Observation, StayFacts
+from service.live.journal import Answered, Journal
+from service.live.restoring import journal_of
+from service.live.settling import no_such_stay, unavailable
+from service.live.store import ConflictError, StayHead, StoreError
+from service.schema_answers import ModelRef
+
+# How soon another replica's scores are seen by who listens here.
+LOOK_S = 1.0
+# A comment now and then, so that nobody between takes the connection for dead.
+ALIVE_S = 15.0
+
+
+async def stay_view(live: LiveStays, stay_id: str) -> StayView:
+    """A stay with its trajectories.
+
+    Raises:
+        Problem: 404 if there is none, 503 if the store fails.
+    """
+    head, journal = await _journal(live, stay_id)
+    stepper = live.sessions.chosen(stay_id)
+    stays = stepper.reader.stays(journal.facts)
+    scored = await stepper.trajectory(stays)
+    hours = (scored.time_min / MINUTES_PER_HOUR).tolist()
+    task = stepper.bundle.task
+    return StayView(
+        stay_id=stay_id,
+        revision=journal.version,
+        created=written(head.created_s),
+        updated=written(journal.answered[-1].at_s),
+        admission=journal.facts.profile.admission,
+        model=ModelRef(name=stepper.bundle.name, version=stepper.origin.version, digest=stepper.scorer.digest),
+        kind=str(task.kind),  # type: ignore[arg-type]  # the enum's three values
+        outputs=list(task.output_names),
+        as_of_h=hours[-1],
+        observations=len(journal.facts.observations),
+        notes=len(journal.facts.notes),
+        current=[Point(time_h=h, values=v) for h, v in zip(hours, scored.risk.tolist(), strict=True)],
+        answered=[_answered(a) for a in journal.answered],
+        last=_last(journal.facts),
+        disclaimer=DISCLAIMER_EN,
+        disclaimer_ja=DISCLAIMER_JA,
+    )
+
+
+async def stay_page(live: LiveStays, *, after: str, limit: int) -> StayPage:
+    """Stays in the order of their identifiers.
+
+    Raises:
+        Problem: 503 if the store fails.
+    """
+    try:
+        heads = await live.sessions.store.page(after=after, limit=limit + 1)
+    except StoreError as error:
+        raise unavailable() from error
+    stays = [
+        StaySummary(stay_id=h.stay_id, revision=h.version, created=written(h.created_s), updated=written(h.updated_s))
+        for h in heads[:limit]
+    ]
+    return StayPage(stays=stays, next=stays[-1].stay_id if len(heads) > limit else None)
+
+
+async def events(live: LiveStays, stay_id: str, *, after: int | None) -> AsyncIterator[bytes]:
+    """Server-sent events: one a score, with the stay's revision as its id; ends when the stay is deleted.
+
+    Args:
+        live: the stays.
+        stay_id: the stay.
+        after: the last revision that the listener has; None: only what is new counts.
+    """
+    head = await live.sessions.store.head(stay_id)
+    if head is None:
+        yield _event("deleted", None, {})
+        return
+    seen = head.version if after is None else after
+    quiet = 0.0
+    yield b": listening\n\n"
+    while not live.watchers.ended:
+        try:
+            entries = await live.sessions.store.entries(head.number, after=seen)
+            gone = not entries and await live.sessions.store.head(stay_id) is None
+        except StoreError:
+            return
+        journal = Journal(version=seen).read(entries)
+        for answered in journal.answered:
+            yield _event("score", answered.version, {**_said(answered), "disclaimer": DISCLAIMER_EN})
+            seen, quiet = answered.version, 0.0
+        if gone:
+            yield _event("deleted", None, {})
+            return
+        await live.watchers.wait(stay_id, seconds=LOOK_S)
+        quiet += LOOK_S
+        if quiet >= ALIVE_S:
+            yield b": alive\n\n"
+            quiet = 0.0
+
+
+def written(unix_s: float) -> str:
+    """A time as RFC 3339."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
+
+
+async def _journal(live: LiveStays, stay_id: str) -> tuple[StayHead, Journal]:
+    try:
+        head = await live.sessions.store.head(stay_id)
+        if head is None:
+            raise no_such_stay()
+        return head, await journal_of(live.sessions.store, head.number)
+    except ConflictError:
+        raise no_such_stay() from None
+    except StoreError as error:
+        raise unavailable() from error
+
+
+def _event(kind: str, identifier: int | None, content: dict[str, object]) -> bytes:
+    number = b"" if identifier is None else b"id: %d\n" % identifier
+    return b"event: " + kind.encode() + b"\n" + number + b"data: " + orjson.dumps(content) + b"\n\n"
+
+
+def _answered(answered: Answered) -> AnsweredPoint:
+    return AnsweredPoint.model_validate(_said(answered))
+
+
+def _said(answered: Answered) -> dict[str, object]:
+    return {
+        "time_h": answered.as_of_min / MINUTES_PER_HOUR,
+        "values": list(answered.values),
+        "prediction_id": answered.prediction_id,
+        "revision": answered.version,
+        "answered": written(answered.at_s),
+        "digest": answered.digest,
+        "version": answered.model_version,
+    }
+
+
+def _last(facts: StayFacts) -> list[LastObservation]:
+    latest: dict[str, Observation] = {}
+    for fact in facts.observations:
+        before = latest.get(fact.channel)
+        if before is None or fact.time_min >= before.time_min:
+            latest[fact.channel] = fact
+    return [
+        LastObservation(
+            observation_id=fact.identifier,
+            channel=channel,
+            value=fact.value,
+            unit=fact.unit,
+            time_h=fact.time_min / MINUTES_PER_HOUR,
+        )
+        for channel, fact in sorted(latest.items())
+    ]

@@ -1,0 +1,82 @@
+"""A service as a process of its own, that may be killed and started again over the same store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+
+class Served:
+    """A started service.
+
+    Args:
+        artifact: the model's folder.
+        folder: where its store lies.
+    """
+
+    def __init__(self, artifact: Path, folder: Path, **environment: str) -> None:
+        self.environment = {
+            **os.environ,
+            "SEQUELA_MODEL": str(artifact),
+            "SEQUELA_PORT": "0",
+            "SEQUELA_DEVICE": "cpu",
+            "SEQUELA_CACHE": str(folder / "cache"),
+            "SEQUELA_STORE": f"sqlite:///{folder / 'stays.sqlite3'}",
+            "SEQUELA_AUDIT": "off",
+            **environment,
+        }
+        self.address = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Starts it, and returns once it is ready."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "service"], env=self.environment, stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            told = json.loads(line)
+            if told["event"] == "listening":
+                self.address = f"http://127.0.0.1:{told['port']}"
+                break
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.address}/readyz").status_code == 200:
+                    return
+            time.sleep(0.02)
+        raise AssertionError("the service did not become ready")
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> int:
+        """SIGTERM; its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> int:
+        process = self._process
+        assert process is not None
+        assert process.stderr is not None
+        if process.poll() is None:
+            process.send_signal(number)
+        status = process.wait(60)
+        process.stderr.close()
+        return status

@@ -1,0 +1,171 @@
+"""Whatever order facts arrive in, a live stay ends where scoring its final facts at once does."""
+
+import asyncio
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.grid import GridKind
+from service.audit import NoAudit
+from service.batcher import Batcher
+from service.live.calls import LiveStays
+from service.live.facts import Observation, Profile, StayFacts
+from service.live.memory_store import MemoryStore
+from service.live.restoring import journal_of
+from service.live.sessions import Sessions
+from service.live.settling import Call
+from service.live.stepper import Stepper
+from service.live.watchers import Watchers
+from service.metrics import Metrics
+from service.selection import Origin
+from service.settings import Settings
+
+UNITS = {"heart_rate": "/min", "sbp": "mm[Hg]", "temperature": "Cel", "lactate": "mmol/L", "bed_angle": "deg"}
+minutes = st.one_of(st.integers(-90, 400), st.sampled_from([-1, 0, 1, 59, 60, 61, 120, 180]))
+values = st.sampled_from([None, 1.0, 2.5, 36.6, 80.0, 120.0, 9_999.0])
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An observation as a test sends it."""
+
+    name: str | None
+    channel: str
+    minute: int
+    known: int
+    value: float | None
+
+    def body(self):
+        told = {"channel": self.channel, "time_h": self.minute / 60, "value": self.value, "unit": UNITS[self.channel]}
+        if self.known > self.minute:
+            told["available_time_h"] = self.known / 60
+        return told if self.name is None else {**told, "observation_id": self.name}
+
+
+@st.composite
+def histories(draw):
+    """Calls on one stay: facts in any order, some of them repeated, corrected or withdrawn."""
+    count = draw(st.integers(0, 14))
+    facts = []
+    for i in range(count):
+        minute = draw(minutes)
+        known = draw(st.sampled_from([minute, minute, minute + 7, minute + 130]))
+        name = draw(st.sampled_from([f"id-{i}", f"id-{i}", None]))
+        facts.append(Sent(name, draw(st.sampled_from(sorted(UNITS))), minute, known, draw(values)))
+    calls = []
+    position = 0
+    while position < len(facts):
+        size = draw(st.integers(1, 4))
+        calls.append(("post", facts[position : position + size]))
+        position += size
+        if draw(st.booleans()):
+            calls.append(("post", draw(st.lists(st.sampled_from(facts[:position]), max_size=3, unique=True))))
+        named = [f for f in facts[:position] if f.name]
+        if named and draw(st.integers(0, 3)) == 0:
+            fact = draw(st.sampled_from(named))
+            if draw(st.booleans()):
+                calls.append(("delete", fact.name))
+            else:
+                calls.append(("patch", fact.name, draw(values), draw(minutes)))
+    notes = draw(st.lists(st.tuples(minutes, st.sampled_from(["stable", "worse", "安定"])), max_size=3))
+    return calls, notes
+
+
+class Ward:
+    """Live stays in memory around one model, with an expectation of their facts made by the plainest means."""
+
+    def __init__(self, scorer, store=None):
+        self.inference = Batcher(max_waiting=64)
+        self.stepper = Stepper(scorer, Origin(), self.inference)
+        self.store = store or MemoryStore()
+        limits = Settings(max_steps=2000)
+        self.sessions = Sessions(self.store, self.store, lambda _: self.stepper, max_bytes=1 << 30, metrics=Metrics())
+        self.live = LiveStays(self.sessions, limits, Metrics(), NoAudit(), Watchers())
+
+    async def call(self, method, *arguments, **body):
+        call = Call("test", "stay", json.dumps(body).encode())
+        return json.loads((await getattr(self.live, method)(call, *arguments)).content)
+
+    def offline(self, facts):
+        """Scores of whole stays as any other caller makes them."""
+        return self.stepper.scorer.score(self.stepper.reader.stays(facts))
+
+
+def expected(calls, notes):
+    """The final facts, by replaying the calls on plain dictionaries; and which calls are refused."""
+    facts = StayFacts(Profile(None, {"sex": "female"}))
+    for call in calls:
+        if call[0] == "post":
+            facts.add(as_fact(sent) for sent in call[1])
+        elif call[1] in facts.held and call[0] == "delete":
+            facts.withdraw(call[1])
+        elif call[1] in facts.held:
+            before = facts.held[call[1]]
+            facts.correct(call[1], before._replace(value=call[2], time_min=call[3], known_min=call[3]))
+    return facts
+
+
+def as_fact(sent):
+    known = max(sent.known, sent.minute)
+    return Observation(sent.name, sent.channel, sent.value, UNITS[sent.channel], sent.minute, known)
+
+
+async def play(ward, calls, notes):
+    """Sends the calls, and returns the last answer."""
+    answer = await ward.call("admit", static={"sex": "female"})
+    for call in calls:
+        if call[0] == "post":
+            answer = await ward.call("observe", observations=[sent.body() for sent in call[1]])
+        else:
+            journal = await journal_of(ward.store, 1)
+            if call[1] not in journal.facts.held:
+                continue
+            if call[0] == "delete":
+                answer = await ward.call("withdraw", call[1])
+            else:
+                answer = await ward.call("correct", call[1], value=call[2], time_h=call[3] / 60)
+    for minute, text in notes:
+        answer = await ward.call("observe", notes=[{"time_h": minute / 60, "text": text}])
+    return answer
+
+
+@pytest.mark.parametrize("grid", ["event", "hourly"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories())
+def test_any_order_repetition_correction_or_withdrawal_ends_where_the_final_facts_do(scorers, grid, history):
+    calls, notes = history
+    ward = Ward(scorers[grid])
+
+    async def run():
+        answer = await play(ward, calls, notes)
+        return answer, (await journal_of(ward.store, 1)).facts
+
+    answer, facts = asyncio.run(run())
+    plain = expected(calls, notes)
+    assert {f for f in facts.held.values() if isinstance(f, Observation)} == set(plain.observations)
+    scored = ward.offline(facts)
+    assert answer["as_of_h"] == scored.time_min[-1] / 60
+    assert answer["steps"] == len(scored.time_min)
+    np.testing.assert_allclose([r["risk"] for r in answer["risks"]], scored.risk[-1], rtol=0, atol=1e-6)
+    folded = ward.sessions.session("stay").known.fold
+    again = asyncio.run(ward.stepper.replay(facts))
+    assert replace(folded, state=b"", opened=None) == replace(again, state=b"", opened=None)
+    assert_same_state(ward, folded.state, again.state)
+    ward.inference.close()
+
+
+def assert_same_state(ward, first, second):
+    one, other = ward.stepper.live.layout.join([first]), ward.stepper.live.layout.join([second])
+    for name in one.dtype.names:
+        if name == "key":
+            assert bytes(one[name]) == bytes(other[name])
+        else:
+            np.testing.assert_allclose(one[name], other[name], rtol=1e-9 if one[name].dtype == "f8" else 0, atol=1e-5)
+
+
+def test_the_grids_are_the_two_kinds(scorers):
+    assert {s.bundle.encoding.grid.kind for s in scorers.values()} == set(GridKind)
