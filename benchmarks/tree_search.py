@@ -2,7 +2,8 @@
 
 The search reads what the networks read at a time step and sees no judged stay: it divides the patients of the
 training, validation and calibration parts into folds. The trees themselves are fitted on the training part alone, and
-their calibration on the calibration part, as the networks' are.
+their calibration on the calibration part, as the networks' are; with `ensemble.folds` everyone before the hold-out is
+the training part, and the trees are calibrated fold by fold, as the networks are.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def search(data: Dataset, config: RunConfig, trials: int, *, title: str) -> Foun
 
 
 def searched_trees(data: Dataset, config: RunConfig, found: Found) -> BaselineScores:
-    """Fits the found settings on the training part; scores the calibration part and the hold-out, calibrated."""
+    """Fits the found settings on the training part; scores the stays to calibrate on and the hold-out, calibrated."""
     task = config.task
     train, calibration, test = data.parts[Part.TRAIN], data.calibration, data.parts[Part.TEST]
 

@@ -33,7 +33,7 @@ class Bundle:
         members: the networks, and boosted trees, whose weighted mean logit is the model's.
         notes: how notes are read, or None where the model reads none.
         calibration: the fitted calibration.
-        thresholds: decision thresholds chosen on the calibration part, by `<output>/<what it serves>`.
+        thresholds: decision thresholds chosen on the stays to calibrate on, by `<output>/<what it serves>`.
         uncertainty: label sets and intervals of the risk; None for a number, or where no patients were kept apart.
         metrics: figures on the hold-out, with intervals.
         config: the resolved training configuration.

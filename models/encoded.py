@@ -77,7 +77,7 @@ class Encoded:
         new_row = np.full(len(self.features), -1, dtype=np.int64)
         new_row[rows] = np.arange(len(rows))
         return Encoded(
-            features=self.features[rows] if out is None else _copied(self.features, rows, out),
+            features=self.features[rows] if out is None or not len(rows) else _copied(self.features, rows, out),
             step_offsets=offsets,
             time_min=self.time_min[rows],
             note_step=new_row[self.note_step[notes]],
@@ -88,10 +88,12 @@ class Encoded:
 
 
 def _copied(features: NDArray[Any], rows: Ints, out: Path) -> NDArray[Any]:
-    """These rows in a file of their own, mapped."""
+    """These rows in a file of their own, mapped to be read."""
     shape = (len(rows), features.shape[1])
     copy = np.lib.format.open_memmap(out, mode="w+", dtype=features.dtype, shape=shape)
     for begin in range(0, len(rows), _ROWS_AT_ONCE):
         copy[begin : begin + _ROWS_AT_ONCE] = features[rows[begin : begin + _ROWS_AT_ONCE]]
     copy.flush()
-    return copy
+    # Opened anew: pages that were written through a mapping count as this process's memory as long as it lives.
+    mapped: NDArray[Any] = np.load(out, mmap_mode="r")
+    return mapped

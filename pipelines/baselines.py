@@ -65,7 +65,7 @@ _Fit = Callable[[Summaries, TaskSpec, BaselinesConfig, int], Predictor]
 
 @dataclass(frozen=True)
 class BaselineScores:
-    """Scores of one baseline on the calibration part and on the hold-out."""
+    """Scores of one baseline on the stays to calibrate on and on the hold-out."""
 
     calibration: StepScores
     test: StepScores

@@ -72,7 +72,7 @@ class RunConfig:
             raise ConfigError(
                 "ensemble.folds must go with training.monitor 'last_epoch' and without calibration.include_validation, "
                 f"got '{self.training.monitor}' and {str(self.calibration.include_validation).lower()}; a fold that "
-                "chose the epoch is not fit to calibrate on, and every patient before the hold-out calibrates"
+                "chose the epoch is not fit to calibrate on, and all others calibrate; set both, or ensemble.folds = 0"
             )
         if self.calibration.include_validation and self.training.monitor is not Monitor.LAST:
             raise ConfigError(

@@ -19,7 +19,7 @@ from pipelines.checkpoints import RunFolder
 from pipelines.config import RunConfig
 from pipelines.epochs import OnEpoch
 from pipelines.fit import FitResult, Launch, fit_network, stop_if_asked, stoppable
-from pipelines.held_folder import private_folder
+from pipelines.held_folder import private_folder, remove_left
 from pipelines.part_data import Dataset
 from pipelines.pretrain import pretrain
 from pipelines.split import Part
@@ -27,6 +27,8 @@ from pipelines.tree_member import fit_trees
 from pipelines.validation import Measure
 
 Say = Callable[[str], None]
+# Begins the names of folders that hold what a member is shown.
+SHOWN = "shown-"
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def fit_members(
         for left in folder.glob("member-*"):
             shutil.rmtree(left)
     folder.mkdir(parents=True, exist_ok=True)
+    # Features are patient data: what a killed run left goes, whether or not this one has folds.
+    remove_left(folder, SHOWN)
     files.stop.unlink(missing_ok=True)
     specs = config.ensemble.specs(config.network, config.seed)
     fits: list[FitResult] = []
@@ -114,7 +118,7 @@ def _shown(data: Dataset, spec: MemberSpec, folder: Path) -> Iterator[Dataset]:
     if spec.fold is None:
         yield data
         return
-    with private_folder(folder, "shown-") as private:
+    with private_folder(folder, SHOWN) as private:
         yield data.without_fold(spec.fold, private)
 
 

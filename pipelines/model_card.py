@@ -48,6 +48,7 @@ def card_facts(bundle: Bundle) -> dict[str, Any]:
         "metrics": dict(bundle.metrics),
         "calibration": {
             "method": str(bundle.calibration.method),
+            "fitted_on": _calibrated_on(bundle),
             "compared": [to_plain(candidate) for candidate in bundle.calibration.compared],
         },
         "thresholds": dict(bundle.thresholds),
@@ -107,11 +108,20 @@ def _member(spec: MemberSpec) -> str:
     what = "boosted trees on the same features, read step by step"
     if network is not None:
         what = f"{network.cell}, {network.layers} x {network.hidden_size}, pooling {network.pooling}"
-    return f"{what} (weight {spec.weight:.3g}, seed {spec.seed})"
+    left_out = "" if spec.fold is None else f", without fold {spec.fold}"
+    return f"{what} (weight {spec.weight:.3g}, seed {spec.seed}{left_out})"
+
+
+def _calibrated_on(bundle: Bundle) -> str:
+    """Whose logits became risks, in words; a site's recalibration has a part of its own again."""
+    folds = any(member.fold is not None for member in bundle.members)
+    if folds and "calibration" not in bundle.cohort.get("parts", {}):
+        return "the training part, each patient by members that never saw them"
+    return "a part of its own"
 
 
 def _calibration(facts: Mapping[str, Any]) -> str:
-    lines = [f"Method: {facts['calibration']['method']}, fitted on a part of its own."]
+    lines = [f"Method: {facts['calibration']['method']}, fitted on {facts['calibration']['fitted_on']}."]
     lines += [f"- decision threshold {name}: {value:.4g}" for name, value in sorted(facts["thresholds"].items())]
     return "\n".join(lines)
 

@@ -195,7 +195,7 @@ def _refitted(served: Calibrated, members: Members, data: Dataset, config: RunCo
 
 
 def judge(scores: BaselineScores, config: RunConfig) -> dict[str, Any]:
-    """Figures on the hold-out, with thresholds that were chosen on the calibration part."""
+    """Figures on the hold-out, with thresholds that were chosen on the stays to calibrate on."""
     thresholds = choose_thresholds(scores.calibration, config.task)
     return evaluate(scores.test, config.task, config.evaluation, thresholds=thresholds)
 

@@ -146,6 +146,7 @@ class Space:
         wanted = _flat(config.tune.space or DEFAULT_SPACE)
         space = cls(plain, tuple(_parameter(key, value) for key, value in wanted.items()))
         space._check_values()
+        space._check_variant(config)
         return space
 
     def draw(self, trial: Trial) -> dict[str, Any]:
@@ -191,6 +192,17 @@ class Space:
                 problem = self._problem(parameter.key, value, random)
                 if problem is not None:
                     raise _wrong(parameter.key, "values that the configuration takes", value, str(problem))
+
+    def _check_variant(self, config: RunConfig) -> None:
+        """Refuses a key that the kind of network which trials train sets for itself: every trial would be the same."""
+        for variant in config.ensemble.variants[:1]:
+            fixed = {f"network.{name}" for name in variant.network} | {f"training.{name}" for name in variant.training}
+            for parameter in self.parameters:
+                if parameter.key in fixed:
+                    raise ConfigError(
+                        "tune.space must hold keys that the first of ensemble.variants leaves open, got "
+                        f"{parameter.key}; remove it here or there"
+                    )
 
     def _problem(self, key: str, value: Any, random: np.random.Generator) -> ConfigError | None:
         """Why no configuration takes the value; None where one does, with whatever the other keys draw."""

@@ -66,7 +66,7 @@ class Risk(_Answer):
     outcome: str = Field(description="Name of the output.")
     horizon_h: float | None = Field(description="Hours ahead; null: by the end of the stay.")
     risk: float = Field(ge=0, le=1)
-    threshold: float | None = Field(default=None, description="Decision threshold chosen on the calibration part.")
+    threshold: float | None = Field(default=None, description="Decision threshold chosen on the stays that calibrated.")
     interval: tuple[float, float] | None = Field(
         default=None,
         description="Venn-Abers interval: how often patients of such a risk had the outcome, if this one joins them "
@@ -77,8 +77,8 @@ class Risk(_Answer):
         default=None,
         description="Labels that are compatible with the risk. Of patients with the event, and of those without, at "
         "least the share `label_set_level` have their label in the set, at one step a patient, if they are like those "
-        "of the calibration part. Both: cannot tell. None of them: the risk is unlike either. Null where the model has "
-        "no label sets.",
+        "who calibrated the model. Both: cannot tell. None of them: the risk is unlike either. Null where the model "
+        "has no label sets.",
     )
     label_set_level: float | None = Field(default=None, description="Share that `label_set` promises.")
     spread: float | None = SPREAD

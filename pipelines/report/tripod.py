@@ -63,7 +63,8 @@ def _missing(_: Facts) -> str:
 
 def _partition(facts: Facts) -> str:
     parts = ", ".join(f"{name} {count:,} stays" for name, count in facts["data"].get("parts", {}).items())
-    return f"Split by patient with a keyed hash: {parts or 'no parts stated'}."
+    calibrated = facts["calibration"]["fitted_on"]
+    return f"Split by patient with a keyed hash: {parts or 'no parts stated'}. Calibrated on {calibrated}."
 
 
 def _handled(facts: Facts) -> str:
@@ -93,7 +94,8 @@ def _measures(facts: Facts) -> str:
 
 
 def _updating(facts: Facts) -> str:
-    return f"Calibration: {facts['calibration']['method']}, fitted on a part of its own; no other updating."
+    calibration = facts["calibration"]
+    return f"Calibration: {calibration['method']}, fitted on {calibration['fitted_on']}; no other updating."
 
 
 def _calculated(_: Facts) -> str:
@@ -114,7 +116,7 @@ def _fairness(facts: Facts) -> str:
 
 def _output(facts: Facts) -> str:
     thresholds = ", ".join(f"{name} {value:.4g}" for name, value in sorted(facts["thresholds"].items()))
-    return f"Calibrated risks with thresholds chosen on the calibration part: {thresholds or 'none'}."
+    return f"Calibrated risks with thresholds chosen on the stays to calibrate on: {thresholds or 'none'}."
 
 
 def _differences(facts: Facts) -> str:

@@ -232,6 +232,15 @@ def test_features_can_be_written_to_a_file_and_mapped_from_there(tmp_path):
     assert len(encoding.encode(TRAINING.select([]), out=tmp_path / "none.npy")) == 0
 
 
+def test_some_of_the_stays_can_be_copied_to_a_file_of_their_own_and_mapped_from_there(tmp_path):
+    encoded = ENCODINGS["hourly"].encode(TRAINING, out=tmp_path / "all.npy")
+    copied = encoded.select([1, 0], out=tmp_path / "some.npy")
+    assert isinstance(copied.features, np.memmap)
+    assert copied.features.mode == "r"
+    np.testing.assert_array_equal(copied.features, encoded.select([1, 0]).features)
+    assert len(encoded.select([], out=tmp_path / "none.npy")) == 0
+
+
 @every_encoding
 def test_an_encoding_survives_json(encoding):
     text = json.dumps(to_plain(encoding), allow_nan=False)

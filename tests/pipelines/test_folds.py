@@ -1,5 +1,7 @@
 """Members that each leave a fold of the patients out: whom each saw, what calibrates, and what a leak looks like."""
 
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +18,13 @@ from pipelines.baselines import LINEAR, TREES
 from pipelines.combined import NETWORKS_ALONE, SINGLE_NETWORK, calibration_logits, combine_known
 from pipelines.config import RunConfig
 from pipelines.dataset import build_dataset
+from pipelines.fit import Interrupted
 from pipelines.leak_finding import LeakError
 from pipelines.leak_guards import check_left_out
 from pipelines.members import fit_members
+from pipelines.model_card import card_markdown
 from pipelines.outcomes import Outcomes
+from pipelines.report.tripod import tripod_items
 from pipelines.score_cohort import labelled_scores
 from pipelines.sources.simulator import simulate
 from pipelines.split import Part, split_patients
@@ -159,6 +164,17 @@ def test_the_artifact_says_who_left_what_out_and_scores_as_the_run_did(cohort, t
     np.testing.assert_allclose(labelled_scores(scorer, cohort, test).risk, trained.scores.risk, rtol=0, atol=1e-6)
 
 
+def test_card_and_checklist_say_who_calibrated(trained):
+    own = "on the training part, each patient by members that never saw them"
+    text = card_markdown(trained.report)
+    assert f"fitted {own}" in text
+    assert "trees on the same features, read step by step (weight 0.133, seed 4, without fold 2)" in text
+    items = {item["item"]: item["statement"] for item in tripod_items(trained.report)}
+    assert f"Calibrated {own}." in items["12a"]
+    assert f"fitted {own}" in items["12f"]
+    assert not any("part of its own" in statement or "calibration part" in statement for statement in items.values())
+
+
 def test_networks_alone_one_network_and_the_baselines_are_judged_beside_the_whole(trained):
     assert set(trained.baselines) >= {NETWORKS_ALONE, SINGLE_NETWORK, LINEAR, TREES}
     for figures in trained.baselines.values():
@@ -167,9 +183,18 @@ def test_networks_alone_one_network_and_the_baselines_are_judged_beside_the_whol
 
 def test_an_interrupted_run_goes_on_at_the_member_that_it_had_reached(data, members, tmp_path):
     config = replace(CONFIG, ensemble=replace(CONFIG.ensemble, trees=False))
-    first = fit_members(data, config, folder=tmp_path)
-    again = fit_members(data, config, folder=tmp_path, resume=True)
-    for one, other in zip(first.ensemble.networks, again.ensemble.networks, strict=True):
+
+    def stop_in_the_second(row):
+        if row["member"] == 1 and row["epoch"] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        fit_members(data, config, folder=tmp_path, on_epoch=stop_in_the_second)
+    assert not list(tmp_path.glob("shown-*"))
+    rows = []
+    again = fit_members(data, config, folder=tmp_path, resume=True, on_epoch=rows.append)
+    assert (rows[0]["member"], rows[0]["epoch"]) == (1, 1)
+    for one, other in zip(members.ensemble.networks, again.ensemble.networks, strict=True):
         assert same_weights(one, other)
 
 

@@ -143,7 +143,9 @@ def test_a_signal_within_the_second_member_is_resumed_within_it(data, members, t
 
 def test_a_run_anew_leaves_nothing_to_resume_of_the_one_before(data, members, tmp_path):
     other = replace(CONFIG, seed=9, training=replace(CONFIG.training, max_epochs=1))
+    (tmp_path / "shown-by-a-killed-run").mkdir()
     fit_members(data, other, folder=tmp_path)
+    assert not list(tmp_path.glob("shown-*"))
 
     def stop_after_the_first(line):
         if "member 1/2" in line:

@@ -28,6 +28,7 @@ def test_the_card_names_use_data_licence_calibration_and_limits(bundle):
     assert bundle.cohort["licence"] in text
     assert bundle.cohort["fingerprint"] in text
     assert "retrospective" in text
+    assert "fitted on a part of its own" in text
 
 
 def test_network_and_baselines_stand_in_one_table_with_intervals(bundle):

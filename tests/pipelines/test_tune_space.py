@@ -103,3 +103,12 @@ def test_a_value_that_holds_with_others_of_the_space_is_no_mistake():
 def test_a_value_that_holds_with_none_of_the_space_is_one():
     with pytest.raises(ConfigError, match=r"tune\.space\.training\.nesterov"):
         Space.of(plain({"training.nesterov": [False, True], "training.optimizer": ["adamw", "adam"]}))
+
+
+def test_a_key_that_the_first_variant_sets_is_refused_as_every_trial_would_be_the_same():
+    ensemble = {"members": 2, "variants": [{"network": {"hidden_size": 8}, "training": {"rows": 8}}, {}]}
+    for key in ("network.hidden_size", "training.rows"):
+        with pytest.raises(ConfigError, match=rf"first of ensemble\.variants leaves open, got {key}"):
+            Space.of(plain({key: [4, 16]}, ensemble=ensemble))
+    later = {"members": 2, "variants": [{}, {"network": {"hidden_size": 8}}]}
+    assert len(Space.of(plain({"network.hidden_size": [4, 16]}, ensemble=later)).parameters) == 1
