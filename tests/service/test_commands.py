@@ -24,6 +24,7 @@ def key_file(tmp_path, monkeypatch):
 @pytest.fixture
 def chain(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQUELA_CACHE", str(tmp_path))
+    monkeypatch.delenv("SEQUELA_AUDIT")
     log = AuditLog(tmp_path / "audit")
     log.record(AuditEvent.STARTED)
     log.record(AuditEvent.STOPPED)
