@@ -120,8 +120,11 @@ class Dataset:
         Example:
             part = data.saw("calibration", data.parts[Part.CALIBRATION])
         """
+        digest = patients_digest(part.patient_id, self.key)
         name = thing if self.fold is None else fold_name(thing, self.fold)
-        self.fitted_on[name] = patients_digest(part.patient_id, self.key)
+        if self.fold is not None and self.fitted_on.get(name, digest) != digest:
+            digest = "differing patients"  # of several members without this fold one saw others: no later one hides it
+        self.fitted_on[name] = digest
         return part
 
 

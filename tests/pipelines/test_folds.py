@@ -198,6 +198,16 @@ def test_an_interrupted_run_goes_on_at_the_member_that_it_had_reached(data, memb
         assert same_weights(one, other)
 
 
+def test_a_member_that_saw_others_is_not_hidden_by_a_later_member_of_its_fold(data, tmp_path):
+    shown = replace(data, fitted_on={}).without_fold(1, tmp_path)
+    shown.saw("network", shown.parts[Part.VALIDATION])
+    shown.saw("network", shown.parts[Part.TRAIN])
+    honest = replace(shown, fitted_on={})
+    honest.saw("network", shown.parts[Part.TRAIN])
+    honest.saw("network", shown.parts[Part.TRAIN])
+    assert shown.fitted_on["network/1"] not in honest.fitted_on.values()
+
+
 def test_a_member_that_saw_its_fold_ends_the_run(cohort, tmp_path, monkeypatch):
     """It is shown everyone, whatever it was to leave out."""
     honest = part_data.Dataset.without_fold
