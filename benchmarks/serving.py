@@ -22,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -205,9 +206,12 @@ def _summary(name: str, rounds: list[dict[str, dict[str, float]]]) -> dict[str, 
 
 
 def _as_row(body: bytes) -> bytes:
-    """A window as `mlflow models serve` takes it."""
+    """A window as `mlflow models serve` takes it: columns of JSON texts, and hours since admission."""
     sent = json.loads(body)
-    row = {k: json.dumps(sent[k]) for k in ("observations", "static")} | {"admission": sent["admission"]}
+    admission = datetime.fromisoformat(sent["admission"])
+    for item in sent["observations"]:
+        item["time_h"] = (datetime.fromisoformat(item.pop("time")) - admission).total_seconds() / 3600
+    row = {k: json.dumps(sent[k]) for k in ("observations", "static")}
     return json.dumps({"dataframe_records": [row]}).encode()
 
 

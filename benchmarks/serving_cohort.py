@@ -70,7 +70,9 @@ class _Drawn:
     static_row: list[float]
 
 
-def save_network(folder: Path, *, cell: Cell = Cell.LSTM, hidden_size: int = 128, layers: int = 2) -> Path:
+def save_network(
+    folder: Path, *, cell: Cell = Cell.LSTM, hidden_size: int = 128, layers: int = 2, seed: int = 0
+) -> Path:
     """Saves a network with random weights, with the encoding of a simulated cohort."""
     from pipelines.sources.simulator import simulate
 
@@ -78,7 +80,7 @@ def save_network(folder: Path, *, cell: Cell = Cell.LSTM, hidden_size: int = 128
     task = TaskSpec("in_hospital_death", description="death in hospital (simulated)")
     encoding = Encoding.fit(cohort.stays, EncodingConfig(), statics=cohort.statics)
     network = NetworkConfig(cell=cell, hidden_size=hidden_size, layers=layers)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     member = RecurrentNetwork(network, width=encoding.width, outputs=task.outputs, layout=encoding.layout)
     bundle = Bundle(
         name="benchmark",

@@ -22,7 +22,7 @@ from serving_load import Load, Shot, request
 
 # Every engine agrees with the offline scorer to this much.
 TOLERANCE = 1e-5
-START_S = 120.0
+START_S = 300.0
 
 
 @dataclass(frozen=True)

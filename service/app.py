@@ -14,21 +14,17 @@ from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import Scorer
 from service import batch
 from service.access import SECURITY_SCHEMES, Access
-from service.audit import Audit, AuditEvent, AuditLog, NoAudit
-from service.batcher import Batcher
+from service.assembly import assembled
+from service.audit import Audit, AuditEvent, NoAudit
 from service.errors import ProblemDocument, install_error_handlers
-from service.facts import model_card, model_facts
 from service.live import routes as stays
-from service.live.stepper import Stepper
 from service.live.store import StoreError
-from service.live.upkeep import kept_up, make_live_stays
+from service.live.upkeep import kept_up
 from service.logs import Event, RequestLines, log_failure
-from service.metrics import Metrics
 from service.middleware import Envelope
 from service.routes import Service, router
 from service.schema import ScoreRequest
-from service.scoring import StayScoring
-from service.selection import Origin
+from service.selection import Origin, Selected
 from service.settings import Settings
 from service.traces import Traces
 
@@ -45,7 +41,12 @@ documents (RFC 9457) and never repeat what was sent.
 
 
 def create_app(
-    settings: Settings, scorer: Scorer, *, origin: Origin | None = None, audit: Audit | None = None
+    settings: Settings,
+    scorer: Scorer,
+    *,
+    origin: Origin | None = None,
+    audit: Audit | None = None,
+    challenger: Selected | None = None,
 ) -> FastAPI:
     """Builds the application.
 
@@ -54,12 +55,15 @@ def create_app(
         scorer: a verified model.
         origin: how it was found; an artifact folder where left out.
         audit: where records of what it does go, closed when it ends; nowhere where left out.
+        challenger: a verified model that answers a share of the patients; None for none.
 
     Raises:
+        ArtifactError: if the challenger predicts something else.
         ConfigError: if it would be open to others without keys, or keys or traces cannot be had.
     """
-    origin = origin or Origin()
-    service = _service(settings, scorer, origin, audit or NoAudit())
+    service, live, keeping, changes = assembled(
+        settings, Selected(scorer, origin or Origin()), challenger, audit or NoAudit()
+    )
     app = FastAPI(
         title=TITLE,
         description=DESCRIPTION,
@@ -72,10 +76,7 @@ def create_app(
     app.state.access = Access.of(settings)
     app.state.lines = RequestLines()
     app.state.traces = Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
-    app.state.stepper = stepper = Stepper(scorer, origin, service.inference)
-    app.state.live, app.state.keeping = make_live_stays(
-        settings, lambda _: stepper, metrics=service.metrics, audit=service.audit
-    )
+    app.state.live, app.state.keeping, app.state.changes = live, keeping, changes
     # Not by `include_router`, whose routers within routers cost every request; the most asked for come first.
     app.router.routes.extend([*stays.router.routes, *router.routes, *batch.router.routes])
     install_error_handlers(app)
@@ -92,45 +93,25 @@ def create_app(
     return app
 
 
-def _service(settings: Settings, scorer: Scorer, origin: Origin, audit: Audit) -> Service:
-    metrics = Metrics()
-    metrics.set_model(
-        name=scorer.bundle.name, version=origin.version or "", digest=scorer.digest, source=str(origin.source)
-    )
-    inference = Batcher(
-        max_waiting=settings.max_waiting,
-        observe=lambda facts: metrics.observe_batch(facts.waited_s, facts.computed_s),
-    )
-    metrics.watch_queue(lambda: inference.waiting)
-    if isinstance(audit, AuditLog):
-        log = audit
-        metrics.watch_audit(lambda: log.head[0])
-    return Service(
-        settings=settings,
-        scoring=StayScoring(scorer, origin, settings),
-        inference=inference,
-        metrics=metrics,
-        audit=audit,
-        facts=model_facts(scorer, origin),
-        card=model_card(scorer),
-    )
-
-
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     app.state.refusal = ""
     try:
         await app.state.keeping.open()
-        await service.inference.run(service.scoring.warm_up)
-        await app.state.stepper.warm_up()
+        for place in service.models.places:
+            if place.current is not None:
+                await place.current.warm_up(service.inference)
     except Exception as error:
         log_failure(Event.FAILED, error, request_id="")
         if isinstance(error, StoreError):  # its words are this service's own, and name the remedy
             app.state.refusal = str(error)
         raise
     digest, version = service.facts.digest, service.facts.version or ""
-    async with kept_up(app.state.live, app.state.keeping, service.settings, service.audit):
+    async with (
+        kept_up(app.state.live, app.state.keeping, service.settings, service.audit),
+        app.state.changes.going_on(),
+    ):
         service.audit.record(AuditEvent.STARTED, digest=digest, version=version)
         service.ready = True
         yield

@@ -47,6 +47,8 @@ class AuditEvent(StrEnum):
     EXPIRED = "expired"
     SWAPPED = "swapped"
     ROLLED_BACK = "rolled_back"
+    MODEL_REFUSED = "model_refused"
+    SHADOWED = "shadowed"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from service.bodies import NDJSON, check_media_type
 from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument, ProblemKind, internal_problem, invalid_input
 from service.keys import Scope
 from service.logs import Event, log_failure
-from service.routes import Service, tell_scored
+from service.routes import Service, score_whole
 from service.schema import ScoreRequest
 from service.scoring import Scored
 
@@ -130,8 +130,7 @@ async def _answer(number: int, line: bytes | None, request: Request, service: Se
     try:
         if line is None:
             raise invalid_input([((), f"must be at most {service.settings.max_body_bytes} bytes a line")])
-        scored = await _scored(line, service)
-        tell_scored(service, scored, request)
+        scored = await _scored(line, service, request)
         return b'{"line":%d,"answer":%b}\n' % (number, scored.content)
     except Problem as problem:
         refused = problem
@@ -144,11 +143,12 @@ async def _answer(number: int, line: bytes | None, request: Request, service: Se
     return orjson.dumps({"line": number, "problem": orjson.Fragment(bytes(refused.response().body))}) + b"\n"
 
 
-async def _scored(line: bytes, service: Service) -> Scored:
+async def _scored(line: bytes, service: Service, request: Request) -> Scored:
     """The line's score, once it is its turn: who sends many stays waits instead of being sent away."""
     while True:
         try:
-            return await service.inference.run(service.scoring.score, line)
+            scored, _ = await score_whole(service, line, request)
+            return scored
         except Problem as problem:
             if problem.kind is not ProblemKind.BUSY:
                 raise

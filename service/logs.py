@@ -30,6 +30,12 @@ class Event(StrEnum):
     LISTENING = "listening"
     STOPPED = "stopped"
     MODEL_LOADED = "model_loaded"
+    MODEL_REFUSED = "model_refused"
+    MODEL_SWITCHED = "model_switched"
+    MODEL_ROLLED_BACK = "model_rolled_back"
+    STAYS_SWITCHED = "stays_switched"
+    SHADOW_STARTED = "shadow_started"
+    SHADOW_ENDED = "shadow_ended"
     REGISTRY_UNREACHABLE = "registry_unreachable"
     REQUEST = "request"
     SCORED = "scored"
@@ -69,6 +75,10 @@ FIELDS = frozenset(
         "keys",
         "records",
         "head",
+        "compared",
+        "difference_mean",
+        "difference_max",
+        "stays",
     }
 )
 

@@ -22,6 +22,7 @@ LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 FINE_BUCKETS_S = (0.0001, 0.00025, 0.0005, *LATENCY_BUCKETS_S)
 BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0)
 SCORE_BUCKETS = tuple(i / 20 for i in range(1, 21))
+DIFFERENCE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5)
 
 Labels = tuple[str, ...]
 
@@ -130,6 +131,12 @@ class Metrics:
         self._rejected = Counters("sequela_rejected", "Inputs that no score used, by reason.", ("reason",))
         self._replays = Counters("sequela_replays", "Stays replayed from an earlier time, by reason.", ("reason",))
         self._swaps = Counters("sequela_swaps", "Changes of the model that answers, by outcome.", ("outcome",))
+        self._shadow = Histograms(
+            "sequela_shadow_difference",
+            f"How far a version that is tried is from the answers, by output and version. {DISCLAIMER_EN}",
+            ("output", "version"),
+            DIFFERENCE_BUCKETS,
+        )
         self._readings = Readings()
         self._model = Gauge(
             "sequela_model_info",
@@ -142,11 +149,15 @@ class Metrics:
 
     def _collectors(self) -> Iterable[Collector]:
         yield from (self._requests, self._latency, self._queue, self._compute, self._batch)
-        yield from (self._scores, self._rejected, self._replays, self._swaps, self._readings)
+        yield from (self._scores, self._rejected, self._replays, self._swaps, self._shadow, self._readings)
 
     def set_model(self, *, name: str, version: str, digest: str, source: str) -> None:
         """States the model that answers, in place of any before."""
         self._model.clear()
+        self.add_model(name=name, version=version, digest=digest, source=source)
+
+    def add_model(self, *, name: str, version: str, digest: str, source: str) -> None:
+        """States a model that answers beside the others."""
         self._model.labels(name=name, version=version, digest=digest, source=source).set(1)
 
     def count_request(self, *, route: str, status: int, seconds: float) -> None:
@@ -171,6 +182,11 @@ class Metrics:
         """Adds an answer's latest probabilities to the histogram of the version that made it."""
         for output, risk in zip(outputs, risks, strict=True):
             self._scores.of(output, version).observe(risk)
+
+    def observe_shadow(self, outputs: Sequence[str], differences: Sequence[float], *, version: str) -> None:
+        """Adds how far a version that is tried was from an answer."""
+        for output, difference in zip(outputs, differences, strict=True):
+            self._shadow.of(output, version).observe(difference)
 
     def observe_batch(self, queued_s: Sequence[float], compute_s: float) -> None:
         """Adds one batch: how long each of its steps waited, and how long the model took.

@@ -17,9 +17,19 @@ from service.bodies import JSON, read_json
 from service.errors import PROBLEM_MEDIA_TYPE, ProblemDocument
 from service.keys import Scope
 from service.metrics import Metrics
+from service.model_uri import names_registry
+from service.rollover import Rollover
 from service.schema import ScoreRequest
-from service.schema_answers import BinaryAnswer, Health, ModelFacts, MulticlassAnswer, RegressionAnswer
+from service.schema_answers import (
+    BinaryAnswer,
+    Health,
+    ModelFacts,
+    ModelStanding,
+    MulticlassAnswer,
+    RegressionAnswer,
+)
 from service.scoring import Scored, StayScoring
+from service.served import Models, Place, Served
 from service.settings import Settings
 
 router = APIRouter(route_class=GuardedRoute)
@@ -31,23 +41,37 @@ class Service:
 
     Args:
         settings: limits.
-        scoring: the model's work.
-        inference: the thread that does it.
+        models: the models that answer.
+        rollover: changes them.
+        inference: the thread that computes.
         metrics: figures.
         audit: records of what was answered.
-        facts: what `/v1/model` says.
-        card: what `/v1/model/card` says.
-        ready: True once the model has scored.
+        ready: True once the models have scored.
     """
 
     settings: Settings
-    scoring: StayScoring
+    models: Models
+    rollover: Rollover
     inference: Batcher
     metrics: Metrics
     audit: Audit
-    facts: ModelFacts
-    card: str
     ready: bool = False
+
+    @property
+    def scoring(self) -> StayScoring:
+        """Scores with the champion."""
+        return self.models.first.scoring
+
+    @property
+    def facts(self) -> ModelFacts:
+        """The champion's."""
+        return self.models.first.facts
+
+    def score(self, body: bytes) -> tuple[Served, Place, Scored]:
+        """A whole stay scored by the model that answers for it; runs in the thread that computes."""
+        place = self.models.place_of(body)
+        served = place.current or self.models.first
+        return served, place, served.scoring.score(body)
 
 
 class MarkdownResponse(PlainTextResponse):
@@ -88,27 +112,28 @@ _SCORE_BODY: dict[str, Any] = {
 async def score(request: Request, service: Shared) -> Response:
     """Scores a stay so far; every answer carries the disclaimer."""
     body = await read_json(request, seconds=service.settings.body_timeout_s)
-    scored = await service.inference.run(service.scoring.score, body)
-    counts = tell_scored(service, scored, request)
+    scored, counts = await score_whole(service, body, request)
     request.scope["log"].update(prediction_id=scored.prediction_id, rejected=scored.rejected.total(), **counts)
     return Response(scored.content, media_type=JSON)
 
 
-def tell_scored(service: Service, scored: Scored, request: Request) -> dict[str, int]:
-    """Counts and records a score that is about to be answered; what may be logged of it."""
+async def score_whole(service: Service, body: bytes, request: Request) -> tuple[Scored, dict[str, int]]:
+    """Scores a whole stay, counts and records it; the answer, and what may be logged of it."""
+    served, place, scored = await service.inference.run(service.score, body)
     service.metrics.count_rejected(scored.rejected)
-    service.metrics.observe_scores(scored.outputs, scored.risks, version=service.facts.version or "")
+    service.metrics.observe_scores(scored.outputs, scored.risks, version=served.version)
     counts = {"observations": scored.observations, "notes": scored.notes, "steps": scored.steps}
     service.audit.record(
         AuditEvent.SCORED,
         request_id=request.scope["request_id"],
         key=request.scope["key"],
-        digest=service.facts.digest,
-        version=service.facts.version or "",
+        digest=served.digest,
+        version=served.version,
         prediction_id=scored.prediction_id,
         counts=counts,
     )
-    return counts
+    service.rollover.also_score(place, body, scored)
+    return scored, counts
 
 
 _KEY_PROBLEMS: dict[int | str, dict[str, Any]] = dict.fromkeys((401, 403, 429), _PROBLEM)
@@ -136,7 +161,7 @@ async def model(service: Shared) -> ModelFacts:
 )
 async def model_card(service: Shared) -> MarkdownResponse:
     """The served model's card."""
-    return MarkdownResponse(service.card)
+    return MarkdownResponse(service.models.first.card)
 
 
 @router.get("/livez", tags=["operation"], summary="Whether the process lives", openapi_extra=needs())
@@ -153,11 +178,22 @@ async def live() -> Health:
     openapi_extra=needs(),
 )
 async def ready(response: Response, service: Shared) -> Health:
-    """200 once the verified model has scored in this process, whether or not MLflow is up."""
+    """200 once the verified models have scored in this process, whether or not MLflow is up."""
     if not service.ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         return Health(status="starting")
-    return Health(status="ready", source=service.facts.source)
+    places = [_standing(place) for place in service.models.places]
+    return Health(status="ready", source=service.facts.source, models=places)
+
+
+def _standing(place: Place) -> ModelStanding:
+    return ModelStanding(
+        model=place.model if names_registry(place.model) else "",
+        version=place.current.version if place.current else "",
+        aside=place.aside.version if place.aside else "",
+        phase=str(place.phase),  # type: ignore[arg-type]  # the enum's four values
+        refused=place.refused,
+    )
 
 
 @router.get(

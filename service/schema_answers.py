@@ -192,9 +192,20 @@ class ModelFacts(WithDisclaimer):
     versions: dict[str, str]
 
 
+class ModelStanding(_Answer):
+    """What a name of a model stands for at this moment."""
+
+    model: str = Field(description="Its name in the registry; empty for a folder.")
+    version: str = Field(description="The version that answers; empty where there is none.")
+    aside: str = Field(description="The version that is tried, or kept from before; empty without.")
+    phase: Literal["steady", "shadow", "switching", "keeping"]
+    refused: str = Field(description="The version that was refused last, if the name points to it.")
+
+
 class Health(_Answer):
     """Whether the process lives or can score."""
 
     status: Literal["live", "ready", "starting"]
     source: str | None = None
+    models: list[ModelStanding] | None = None
     disclaimer: str = DISCLAIMER_EN

@@ -58,18 +58,19 @@ class Selected:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """A version of the registry and the digest of its artifact."""
 
     version: str
     digest: str
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> _Found:
+    def of(cls, answer: Mapping[str, Any]) -> Found:
+        """From an answer of `service.fetch`, or a record of one."""
         return cls(version=str(answer["version"]), digest=str(answer["digest"]))
 
 
-class _UnreachableError(Exception):
+class UnreachableError(Exception):
     """Raised when MLflow did not answer; holds a reason without addresses."""
 
 
@@ -80,21 +81,35 @@ def select_model(settings: Settings) -> Selected:
         ArtifactError: if there is none, or its digests, schema or golden scores do not hold.
         ConfigError: if the model's name has no meaning.
     """
-    device = _device(settings.device)
+    device = usable_device(settings.device)
     if not names_registry(settings.model):
         scorer = load_artifact(Path(settings.model), device=device)
         return _selected(scorer, Origin())
     parse_registry_uri(settings.model)
-    record = settings.cache / "verified" / f"{hashlib.sha256(settings.model.encode()).hexdigest()[:32]}.json"
     try:
         found, source = _fetch(settings), Source.REGISTRY
-    except _UnreachableError as error:
+    except UnreachableError as error:
         log_event(Event.REGISTRY_UNREACHABLE, level=logging.WARNING, model=settings.model, reason=str(error))
-        found, source = _last_verified(record, settings.model), Source.CACHE
+        found, source = _last_verified(_record_of(settings, settings.model), settings.model), Source.CACHE
     scorer = load_artifact(artifact_folder(settings.cache, found.digest), device=device, expected_digest=found.digest)
     if source is Source.REGISTRY:
-        _write_record(record, found)
+        record_verified(settings, settings.model, found)
     return _selected(scorer, Origin(source, found.version))
+
+
+def select_challenger(settings: Settings) -> Selected | None:
+    """The model that answers a share of the patients; None without one, and where it does not hold.
+
+    Raises:
+        ConfigError: if its name has no meaning.
+    """
+    if not settings.challenger:
+        return None
+    try:
+        return select_model(settings.model_copy(update={"model": settings.challenger}))
+    except ArtifactError as error:
+        log_event(Event.MODEL_REFUSED, level=logging.ERROR, model=settings.challenger, reason=str(error))
+        return None
 
 
 def _selected(scorer: Scorer, origin: Origin) -> Selected:
@@ -109,7 +124,12 @@ def _selected(scorer: Scorer, origin: Origin) -> Selected:
     return Selected(scorer, origin)
 
 
-def _device(name: str) -> str:
+def usable_device(name: str) -> str:
+    """The device that a setting names, prepared.
+
+    Raises:
+        ArtifactError: if it is not there.
+    """
     device = resolve_device(name)
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ArtifactError(f"device must be present, got {device} without a GPU; set SEQUELA_DEVICE=auto")
@@ -119,17 +139,16 @@ def _device(name: str) -> str:
     return device
 
 
-def _fetch(settings: Settings) -> _Found:
+def _fetch(settings: Settings) -> Found:
     """What `service.fetch` found.
 
     Raises:
         ArtifactError: if MLflow answered and has no such artifact.
-        _UnreachableError: if it did not answer in time.
+        UnreachableError: if it did not answer in time.
     """
-    command = [sys.executable, "-m", "service.fetch", settings.model, str(settings.cache)]
     try:
         done = subprocess.run(
-            command,
+            fetch_command(settings, settings.model),
             env=fetch_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -138,13 +157,28 @@ def _fetch(settings: Settings) -> _Found:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise _UnreachableError(f"no answer within {settings.fetch_timeout_s:g} s") from None
-    answer = _last_json_line(done.stdout)
-    if done.returncode == 0 and {"version", "digest"} <= set(answer):
-        return _Found.of(answer)
+        raise UnreachableError(f"no answer within {settings.fetch_timeout_s:g} s") from None
+    return found_in(done.stdout, done.returncode)
+
+
+def fetch_command(settings: Settings, model: str) -> list[str]:
+    """The command of the short process that asks MLflow."""
+    return [sys.executable, "-m", "service.fetch", model, str(settings.cache)]
+
+
+def found_in(output: bytes, status: int) -> Found:
+    """What that process found.
+
+    Raises:
+        ArtifactError: if MLflow answered and has no such artifact.
+        UnreachableError: if it did not answer.
+    """
+    answer = _last_json_line(output)
+    if status == 0 and {"version", "digest"} <= set(answer):
+        return Found.of(answer)
     if "refused" in answer:
         raise ArtifactError(str(answer["refused"]))
-    raise _UnreachableError(str(answer.get("unreachable", f"fetch ended with status {done.returncode}")))
+    raise UnreachableError(str(answer.get("unreachable", f"fetch ended with status {status}")))
 
 
 def _last_json_line(output: bytes) -> dict[str, Any]:
@@ -155,9 +189,9 @@ def _last_json_line(output: bytes) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _last_verified(record: Path, model: str) -> _Found:
+def _last_verified(record: Path, model: str) -> Found:
     try:
-        return _Found.of(json.loads(record.read_text(encoding="utf-8")))
+        return Found.of(json.loads(record.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         raise ArtifactError(
             f"MLflow must answer for {model}, or a verified copy be in the cache, got neither; "
@@ -165,8 +199,14 @@ def _last_verified(record: Path, model: str) -> _Found:
         ) from None
 
 
-def _write_record(record: Path, found: _Found) -> None:
+def record_verified(settings: Settings, model: str, found: Found) -> None:
+    """Notes that the copy of a version was verified, and may be served while MLflow is down."""
+    record = _record_of(settings, model)
     record.parent.mkdir(parents=True, exist_ok=True)
     partial = record.with_suffix(".partial")
     partial.write_text(json.dumps(asdict(found)), encoding="utf-8")
     partial.replace(record)
+
+
+def _record_of(settings: Settings, model: str) -> Path:
+    return settings.cache / "verified" / f"{hashlib.sha256(model.encode()).hexdigest()[:32]}.json"

@@ -18,7 +18,7 @@ from service.app import create_app
 from service.audit import AuditLog
 from service.logs import Event, configure_logging, log_event
 from service.protocol import ResearchProtocol
-from service.selection import select_model
+from service.selection import select_challenger, select_model
 from service.settings import Settings, settings_from_environment
 
 
@@ -33,8 +33,9 @@ def serve() -> int:
         Access.of(settings)  # whoever forgot the keys hears so at once, not after a download
         audit = None if settings.audit_folder is None else AuditLog(settings.audit_folder)
         selected = select_model(settings)
+        challenger = select_challenger(settings)
         listening = _listen(settings)
-        app = create_app(settings, selected.scorer, origin=selected.origin, audit=audit)
+        app = create_app(settings, selected.scorer, origin=selected.origin, audit=audit, challenger=challenger)
     except SequelaError as error:
         sys.stderr.write(f"sequela serve: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1

@@ -3,6 +3,13 @@
 | variable | meaning | default |
 |---|---|---|
 | `SEQUELA_MODEL` | `models:/name@alias`, `models:/name/version` or a folder | `models:/mortality-2012@champion` |
+| `SEQUELA_WATCH_S` | seconds between two looks at the alias; 0 for none | 60 |
+| `SEQUELA_SHADOW_MIN` | minutes that a new version scores beside the one that answers, before it does | 0 |
+| `SEQUELA_KEEP_MIN` | minutes that the version before, and its states, are kept up to date | 15 |
+| `SEQUELA_CHALLENGER` | model that answers a share of the patients, named as `SEQUELA_MODEL` | none |
+| `SEQUELA_CHALLENGER_SHARE` | that share, from 0 to 1 | 0.5 |
+| `SEQUELA_CHALLENGER_KEY` | secret of 16 to 64 bytes that divides the patients; the same in all replicas | none |
+| `SEQUELA_PATIENT_SEPARATOR` | what stands before it in a stay's identifier names the patient | none: all of it does |
 | `SEQUELA_DEVICE` | `auto` (`cuda` where present), `cpu`, `cuda` or `cuda:<number>` | `auto` |
 | `SEQUELA_HOST`, `SEQUELA_PORT` | where to listen; port 0 takes a free one | `127.0.0.1`, `8000` |
 | `SEQUELA_CACHE` | folder of verified copies of models | `.sequela` in the working directory |
@@ -31,9 +38,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.errors import ConfigError
@@ -66,6 +73,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     model: Annotated[str, Field(min_length=1)] = "models:/mortality-2012@champion"
+    watch_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+    shadow_min: Annotated[float, Field(ge=0, le=10_080)] = 0.0
+    keep_min: Annotated[float, Field(ge=0, le=10_080)] = 15.0
+    challenger: str = ""
+    challenger_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    challenger_key: SecretStr | None = None
+    patient_separator: Annotated[str, Field(max_length=8)] = ""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -95,6 +109,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _key_for_challenger(self) -> Self:
+        key = self.challenger_key
+        if self.challenger and (key is None or not 16 <= len(key.get_secret_value().encode()) <= 64):
+            raise ValueError("CHALLENGER needs a CHALLENGER_KEY of 16 to 64 bytes")
+        return self
 
     @property
     def audit_folder(self) -> Path | None:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from models.bundle import Bundle
 from models.intake import Columns, NoteColumns, Rejection, build_stays
-from models.stay import Stays
+from models.stay import Ints, Stays
 from service.intake import OUTSIDE_SOFT_LIMITS, STAY_ID
 from service.intake_values import MISSING, read_statics
 from service.live.facts import Note, Observation, Profile, StayFacts
@@ -163,15 +163,15 @@ class Reader:
         number, used = self._numbers.get(declared.name, UNUSED), declared.name in self.vocabulary.used_channels
         return _Rule(number, conversion.factor, conversion.offset, *declared.hard, *usual, used=used)
 
-    def stays(self, facts: StayFacts, *, end_min: int | None = None) -> Stays:
+    def stays(self, facts: StayFacts, *, end_min: int | None = None, taken: Taken | None = None) -> Stays:
         """The facts as one stay, as a whole-stay score takes it.
 
         Args:
             facts: the stay's facts.
             end_min: last minute that is scored; None: the latest that counts.
+            taken: what the model makes of the facts, where it is known already.
         """
-        observations, notes = facts.observations, facts.notes
-        taken = self.take(observations, notes)
+        taken = taken or self.take(facts.observations, facts.notes)
         names = self.bundle.encoding.channels.names
         readings = taken.readings
         charted = taken.charted
@@ -207,6 +207,33 @@ class Reader:
         return np.array([[values.get(s.name, math.nan) for s in self.vocabulary.statics]], dtype=np.float64)
 
 
+def joined(stays: Sequence[Stays]) -> Stays:
+    """Stays that one reader made, one after the other."""
+    if len(stays) == 1:
+        return stays[0]
+    first = stays[0]
+    return Stays(
+        stay_id=tuple(name for one in stays for name in one.stay_id),
+        end_min=np.concatenate([one.end_min for one in stays]),
+        offsets=_offsets([one.offsets for one in stays]),
+        time_min=np.concatenate([one.time_min for one in stays]),
+        channel=np.concatenate([one.channel for one in stays]),
+        value=np.concatenate([one.value for one in stays]),
+        channels=first.channels,
+        static=np.concatenate([one.static for one in stays]),
+        static_names=first.static_names,
+        note_offsets=_offsets([one.note_offsets for one in stays]),
+        note_time_min=np.concatenate([one.note_time_min for one in stays]),
+        note_kind=tuple(kind for one in stays for kind in one.note_kind),
+        note_text=tuple(text for one in stays for text in one.note_text),
+    )
+
+
+def _offsets(offsets: Sequence[Ints]) -> Ints:
+    lengths = np.concatenate([np.diff(one) for one in offsets])
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
 _STATICS: TypeAdapter[dict[str, StaticValue | str | None]] = TypeAdapter(dict[str, StaticValue | str | None])
 
 
@@ -222,4 +249,4 @@ def _judged(rule: _Rule | None, value: float | None) -> tuple[str | None, float]
     return (None if within else str(Rejection.OUTSIDE_HARD_LIMITS)), canonical
 
 
-__all__ = ["OUTSIDE_SOFT_LIMITS", "UNUSED", "Charted", "Reader", "Reading", "Taken"]
+__all__ = ["OUTSIDE_SOFT_LIMITS", "UNUSED", "Charted", "Reader", "Reading", "Taken", "joined"]

@@ -140,6 +140,7 @@ class Session:
         known: the stay; None where it must be read from the store first.
         saved: version of the state that the cache has; 0 for none.
         counted: bytes that the table of sessions counts for it.
+        aside: the stay as another model knows it, which is tried or kept beside; it may be some entries behind.
         lock: held by whoever changes it.
     """
 
@@ -147,4 +148,5 @@ class Session:
     known: Known | None = None
     saved: int = 0
     counted: int = 0
+    aside: Known | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

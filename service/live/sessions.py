@@ -48,6 +48,7 @@ class Sessions:
         self._leaving: list[CachedState] = []
         self._due: dict[str, Session] = {}
         self.state_bytes = 0
+        self.on_held: Callable[[Session], None] | None = None
 
     def __len__(self) -> int:
         return len(self._held)
@@ -60,6 +61,10 @@ class Sessions:
         else:
             self._held.move_to_end(stay_id)
         return session
+
+    def held(self, stay_id: str) -> Session | None:
+        """The stay's place, where it is in memory; looking is no use."""
+        return self._held.get(stay_id)
 
     def stays(self) -> list[str]:
         """Identifiers of the stays in memory, the least used first."""
@@ -106,13 +111,20 @@ class Sessions:
         """Puts a stay as it is known now into its place."""
         session.known = known
         if self._held.get(session.stay_id) is session:
-            size = known.size
-            self.state_bytes += size - session.counted
-            session.counted = size
+            self.recount(session)
             if known.version - session.saved >= SAVED_EVERY:
                 self._due[session.stay_id] = session
             if self.state_bytes > self._max_bytes:
                 self._make_room()
+            if self.on_held is not None:
+                self.on_held(session)
+
+    def recount(self, session: Session) -> None:
+        """Counts the bytes of a stay anew."""
+        if self._held.get(session.stay_id) is session:
+            size = sum(known.size for known in (session.known, session.aside) if known is not None)
+            self.state_bytes += size - session.counted
+            session.counted = size
 
     def distrust(self, session: Session) -> None:
         """Forgets what is known of a stay, because the store may know otherwise."""
@@ -120,7 +132,7 @@ class Sessions:
 
     def forget(self, session: Session) -> None:
         """Gives up the stay's place."""
-        session.known = None
+        session.known = session.aside = None
         if self._held.get(session.stay_id) is session:
             del self._held[session.stay_id]
             self.state_bytes -= session.counted

@@ -92,7 +92,7 @@ class Settling:
     def __init__(self, sessions: Sessions, metrics: Metrics, audit: Audit, watchers: Watchers) -> None:
         self._sessions, self._metrics, self._audit, self._watchers = sessions, metrics, audit, watchers
         self._running: set[bytes] = set()
-        self._wordings: dict[str, Wording] = {}
+        self._wordings: dict[tuple[str, str | None], Wording] = {}
 
     async def settle(self, call: Call, change: Change, *, create: Create | None = None) -> Reply:
         """What a call is answered, once it is durable.
@@ -242,9 +242,10 @@ class Settling:
         return Reply(kept.status, kept.content, repeated=True)
 
     def _wording(self, stepper: Stepper) -> Wording:
-        wording = self._wordings.get(stepper.key)
+        model = (stepper.key, stepper.origin.version)
+        wording = self._wordings.get(model)
         if wording is None:
-            wording = self._wordings[stepper.key] = Wording(stepper)
+            wording = self._wordings[model] = Wording(stepper)
         return wording
 
 

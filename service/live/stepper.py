@@ -14,7 +14,7 @@ from models.stay import Stays
 from service.batcher import Batcher
 from service.live.facts import Profile, StayFacts
 from service.live.fold import Fold, Score, Step
-from service.live.reading import Reader, Taken
+from service.live.reading import Reader, Taken, joined
 from service.selection import Origin
 from service.vocabulary import Vocabulary
 
@@ -64,7 +64,8 @@ class Stepper:
 
     async def replay(self, facts: StayFacts) -> Fold:
         """A stay folded from its facts, as stepping through them would."""
-        return await self._inference.run(self._replay, facts)
+        (fold,) = await self._inference.run(self.folds, [facts])
+        return fold
 
     async def trajectory(self, stays: Stays) -> Trajectories:
         """Scores at every time step of whole stays."""
@@ -80,19 +81,28 @@ class Stepper:
             (state,) = self.live.step([state], [_input(step)]).states
         return state
 
-    def _replay(self, facts: StayFacts) -> Fold:
-        taken = self.reader.take(facts.observations, facts.notes)
+    def folds(self, stays: Sequence[StayFacts]) -> list[Fold]:
+        """Stays folded from their facts, side by side; for the thread that may compute."""
+        taken = [self.reader.take(facts.observations, facts.notes) for facts in stays]
+        whole = [i for i, one in enumerate(taken) if max(one.minutes, default=-1) >= 0]
+        states: dict[int, bytes] = {}
+        if whole:
+            laid = [self.reader.stays(stays[i], end_min=max(taken[i].minutes), taken=taken[i]) for i in whole]
+            states = dict(zip(whole, self.live.replay(joined(laid), leave_last=True), strict=True))
+        return [
+            self._fold(self.begin(facts.profile), states.get(i), taken[i])
+            if taken[i].minutes
+            else Fold(self.begin(facts.profile), end_min=taken[i].end_min)
+            for i, facts in enumerate(stays)
+        ]
+
+    def _fold(self, begun: bytes, state: bytes | None, taken: Taken) -> Fold:
+        """A stay whose latest step is open; it has no state yet where all lies before admission."""
         minutes = set(taken.minutes)
-        begun = Fold(self.begin(facts.profile), end_min=taken.end_min)
-        if not minutes:
-            return begun
-        last = max(minutes)
-        opened = self.grid.step_of(last)
-        if last >= 0:
-            (state,) = self.live.replay(self.reader.stays(facts, end_min=last), leave_last=True)
-        else:  # a whole stay would have a further step at admission, so history is stepped through
+        opened = self.grid.step_of(max(minutes))
+        if state is None:  # a whole stay would have a further step at admission, so history is stepped through
             earlier = sorted(minute for minute in minutes if self.grid.step_of(minute) < opened)
-            state = self._run(begun.state, [_step_at(minute, taken) for minute in earlier])
+            state = self._run(begun, [_step_at(minute, taken) for minute in earlier])
         inside = {minute for minute in minutes if self.grid.step_of(minute) == opened}
         return Fold(
             state,

@@ -163,7 +163,8 @@ def test_the_service_is_ready_only_once_it_has_scored(scorer, settings):
     assert early.get("/readyz").status_code == 503
     assert early.get("/livez").status_code == 200
     with TestClient(app) as started:
-        ready = {"status": "ready", "source": "directory", "disclaimer": DISCLAIMER_EN}
+        place = {"model": settings.model, "version": "", "aside": "", "phase": "steady", "refused": ""}
+        ready = {"status": "ready", "source": "directory", "models": [place], "disclaimer": DISCLAIMER_EN}
         assert started.get("/readyz").json() == ready
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Self
@@ -55,6 +56,9 @@ class Served:
             if told["event"] == "listening":
                 self.address = f"http://127.0.0.1:{told['port']}"
                 break
+        # What it says later must not wait for a reader.
+        self._reader = threading.Thread(target=self._process.stderr.read, daemon=True)
+        self._reader.start()
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.TransportError):
@@ -78,5 +82,6 @@ class Served:
         if process.poll() is None:
             process.send_signal(number)
         status = process.wait(60)
+        self._reader.join()
         process.stderr.close()
         return status

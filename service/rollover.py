@@ -1,0 +1,275 @@
+"""From a version that a name of a model points to, to all stays answered by it: verify, try, switch, keep, or go back.
+
+A version that does not hold never answers. One that does may first be tried: it scores what is asked, and only the
+differences are kept. Then new calls go to it, stays follow one by one as their states are made, and the version before
+stays ready for a while, its states going on. Pointing the name back then needs no computation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from functools import partial
+
+from models.artifact import load_artifact
+from models.errors import ArtifactError, SequelaError
+from models.scorer import Scorer
+from models.task import TargetKind
+from service.audit import Audit, AuditEvent
+from service.batcher import Batcher
+from service.live.following import Background, Compared, Following, Wanted
+from service.logs import Event, log_event, log_failure
+from service.metrics import Metrics
+from service.model_uri import artifact_folder
+from service.scoring import Scored
+from service.selection import Found, Origin, Source, record_verified, usable_device
+from service.served import Models, Phase, Place, Served
+from service.settings import Settings
+
+MINUTE_S = 60.0
+# Whole stays that are scored again by a version that is tried, at one time; others are left out.
+TRIED_AT_ONCE = 4
+PPM = 1e6
+
+
+@dataclass
+class _Tally:
+    """Differences between a version that is tried and the answers.
+
+    Args:
+        count: of comparisons.
+        total: sum of each one's largest difference.
+        largest: of all.
+    """
+
+    count: int = 0
+    total: float = 0.0
+    largest: float = 0.0
+
+    def add(self, difference: float) -> None:
+        """Counts a comparison."""
+        self.count, self.total = self.count + 1, self.total + difference
+        self.largest = max(self.largest, difference)
+
+    @property
+    def mean(self) -> float:
+        """Of the comparisons' largest differences."""
+        return self.total / max(self.count, 1)
+
+
+class Rollover:
+    """Changes the models that answer.
+
+    Args:
+        settings: for how long a version is tried and kept.
+        models: the models.
+        following: makes live stays known to another model.
+        background: loads models.
+        inference: the thread that computes.
+        metrics: figures.
+        audit: records of every change.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        models: Models,
+        following: Following,
+        background: Background,
+        *,
+        inference: Batcher,
+        metrics: Metrics,
+        audit: Audit,
+    ) -> None:
+        self._settings, self._models, self._following = settings, models, following
+        self._background, self._inference = background, inference
+        self._metrics, self._audit = metrics, audit
+        self._tasks: dict[Place, asyncio.Task[None]] = {}
+        self._refused: dict[Place, Found] = {}
+        self._tallies: dict[Place, _Tally] = {}
+        self._tried: set[asyncio.Task[None]] = set()
+
+    async def point(self, place: Place, found: Found) -> None:
+        """Has a name stand for this version.
+
+        Raises:
+            Problem: if the audit cannot be written; nothing is changed then.
+        """
+        if _is(place.current, found):
+            place.refused = ""
+            if place.phase is Phase.SHADOW:
+                await self._end(place)
+        elif _is(place.aside, found):
+            if place.phase is not Phase.SHADOW:
+                self._switch(place, AuditEvent.ROLLED_BACK)
+        elif self._refused.get(place) != found:
+            served = await self._loaded(place, found)
+            if served is not None:
+                await self._end(place)
+                place.aside = served
+                if place.current is not None and self._settings.shadow_min:
+                    self._try(place, served)
+                else:
+                    self._switch(place, AuditEvent.SWAPPED)
+
+    def refuse(self, place: Place, version: str, reason: str) -> None:
+        """Says that a version does not answer, and why; the one that does goes on."""
+        place.refused = version or "unknown"
+        self._metrics.count_swap("refused")
+        log_event(Event.MODEL_REFUSED, level=logging.ERROR, model=place.model, version=version, reason=reason)
+        self._audit.record(AuditEvent.MODEL_REFUSED, version=version)
+
+    def also_score(self, place: Place, body: bytes, scored: Scored) -> None:
+        """Has a version that is tried score what was answered just now."""
+        if place.phase is Phase.SHADOW and place.aside is not None and len(self._tried) < TRIED_AT_ONCE:
+            task = asyncio.create_task(self._also_score(place, place.aside, body, scored))
+            self._tried.add(task)
+            task.add_done_callback(self._tried.discard)
+
+    def tell_models(self) -> None:
+        """States which models answer."""
+        for number, place in enumerate(self._models.places):
+            if place.current is not None:
+                facts = place.current.facts
+                tell = self._metrics.add_model if number else self._metrics.set_model
+                tell(name=facts.name, version=place.current.version, digest=facts.digest, source=facts.source)
+
+    async def close(self) -> None:
+        """Ends what goes on; every stay is then answered by one of the two models."""
+        for task in [*self._tasks.values(), *self._tried]:
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), *self._tried, return_exceptions=True)
+
+    async def _loaded(self, place: Place, found: Found) -> Served | None:
+        """A version, verified and warm; None if it does not hold."""
+        try:
+            scorer = await self._background.run(self._verified, found)
+            origin = Origin(Source.REGISTRY, found.version)
+            stepper = self._models.first.stepper
+            make = partial(Served.of, scorer, origin, self._settings, self._inference)
+            served = await self._background.compute(stepper, make)
+            await served.warm_up(self._inference)
+            record_verified(self._settings, place.model, found)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with it, it shall not answer
+            self._refused[place] = found
+            self.refuse(place, found.version, str(error) if isinstance(error, SequelaError) else type(error).__name__)
+            return None
+        self._refused.pop(place, None)
+        return served
+
+    def _verified(self, found: Found) -> Scorer:
+        folder = artifact_folder(self._settings.cache, found.digest)
+        device = usable_device(self._settings.device)
+        scorer = load_artifact(folder, device=device, expected_digest=found.digest)
+        check_same_task(self._models.first.stepper.scorer, scorer)
+        return scorer
+
+    def _try(self, place: Place, served: Served) -> None:
+        place.phase = Phase.SHADOW
+        tally = self._tallies[place] = _Tally()
+        self._following.shadows[served.stepper] = partial(self._compare, served, tally)
+        log_event(Event.SHADOW_STARTED, model=place.model, version=served.version, digest=served.digest)
+        self._tasks[place] = asyncio.create_task(self._tried_out(place))
+
+    async def _tried_out(self, place: Place) -> None:
+        await self._following.bring(partial(self._stands_at, place))
+        await asyncio.sleep(self._settings.shadow_min * MINUTE_S)
+        self._end_shadow(place)
+        self._switch(place, AuditEvent.SWAPPED)
+
+    def _end_shadow(self, place: Place) -> None:
+        tried, tally = place.aside, self._tallies.pop(place, None)
+        if tried is None or tally is None:
+            return
+        self._following.shadows.pop(tried.stepper, None)
+        log_event(
+            Event.SHADOW_ENDED,
+            model=place.model,
+            version=tried.version,
+            compared=tally.count,
+            difference_mean=tally.mean,
+            difference_max=tally.largest,
+        )
+        counts = {"compared": tally.count, "mean_ppm": round(tally.mean * PPM), "max_ppm": round(tally.largest * PPM)}
+        self._audit.record(AuditEvent.SHADOWED, digest=tried.digest, version=tried.version, counts=counts)
+
+    def _switch(self, place: Place, event: AuditEvent) -> None:
+        """Has the model that stands aside answer."""
+        served = place.aside
+        if served is None:
+            return
+        self._audit.record(event, digest=served.digest, version=served.version)
+        self._cancel(place)
+        place.current, place.aside = served, place.current
+        place.phase, place.refused = Phase.SWITCHING, ""
+        back = event is AuditEvent.ROLLED_BACK
+        self._metrics.count_swap("rolled_back" if back else "switched")
+        self.tell_models()
+        told = Event.MODEL_ROLLED_BACK if back else Event.MODEL_SWITCHED
+        log_event(told, model=place.model, version=served.version, digest=served.digest)
+        self._tasks[place] = asyncio.create_task(self._switched(place))
+
+    async def _switched(self, place: Place) -> None:
+        await self._following.bring(partial(self._stands_at, place))
+        place.phase = Phase.KEEPING
+        log_event(Event.STAYS_SWITCHED, model=place.model, version=place.current.version if place.current else "")
+        await asyncio.sleep(self._settings.keep_min * MINUTE_S)
+        place.aside, place.phase = None, Phase.STEADY
+        await self._following.drop(partial(self._stands_at, place))
+
+    async def _end(self, place: Place) -> None:
+        """Gives up what stands aside."""
+        self._cancel(place)
+        if place.phase is Phase.SHADOW:
+            self._end_shadow(place)
+        place.aside, place.phase = None, Phase.STEADY
+        await self._following.drop(partial(self._stands_at, place))
+
+    def _cancel(self, place: Place) -> None:
+        task = self._tasks.pop(place, None)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    def _stands_at(self, place: Place, stay_id: str) -> bool:
+        return self._models.place(stay_id) is place
+
+    async def _also_score(self, place: Place, tried: Served, body: bytes, scored: Scored) -> None:
+        try:
+            other = await self._inference.run(tried.scoring.score, body)
+        except Exception as error:  # noqa: BLE001  # what is tried may fail; the answer was given
+            log_failure(Event.FAILED, error, request_id="")
+            return
+        tally = self._tallies.get(place)
+        if tally is not None and scored.risks:
+            self._compare(tried, tally, Compared(scored.risks, other.risks))
+
+    def _compare(self, tried: Served, tally: _Tally, compared: Compared) -> None:
+        differences = [abs(a - b) for a, b in zip(compared.answered, compared.tried, strict=True)]
+        tally.add(max(differences))
+        task = tried.stepper.bundle.task
+        if task.kind is not TargetKind.REGRESSION:
+            self._metrics.observe_shadow(task.output_names, differences, version=tried.version)
+
+
+def wanted_by(models: Models, stay_id: str) -> Wanted:
+    """The models that shall know a stay."""
+    place = models.place(stay_id)
+    return Wanted((place.current or models.first).stepper, place.aside.stepper if place.aside else None)
+
+
+def check_same_task(served: Scorer, other: Scorer) -> None:
+    """Refuses a model that answers another question than the one that is served.
+
+    Raises:
+        ArtifactError: if it does.
+    """
+    mine, its = served.bundle.task, other.bundle.task
+    if (mine.kind, mine.outcome, mine.output_names, mine.unit) != (its.kind, its.outcome, its.output_names, its.unit):
+        raise ArtifactError(
+            "model must predict what the served one predicts, got another task; serve it under a name of its own"
+        )
+
+
+def _is(served: Served | None, found: Found) -> bool:
+    return served is not None and (served.version, served.digest) == (found.version, found.digest)
