@@ -63,7 +63,7 @@ def wait_for(address, **wanted):
 class Sender(threading.Thread):
     """Sends observations to stays, one after the other, and keeps what was answered."""
 
-    def __init__(self, address, stays, *, pause_s=0.004):
+    def __init__(self, address, stays, *, pause_s=0.03):
         super().__init__(daemon=True)
         self.address, self.stays, self.pause_s = address, stays, pause_s
         self.sent = {stay: [] for stay in stays}
@@ -210,7 +210,7 @@ def test_a_version_that_is_tried_answers_nobody_until_its_time_is_over(registry,
     second = load_artifact(artifacts[1])
     with following(registry, tmp_path, SEQUELA_SHADOW_MIN="0.1") as served:
         address = served.address
-        sender = Sender(address, STAYS[:6], pause_s=0.02)
+        sender = Sender(address, STAYS[:6], pause_s=0.05)
         sender.admit()
         sender.start()
         registry.point("champion", "2")
