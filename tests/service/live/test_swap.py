@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -102,6 +103,9 @@ class Sender(threading.Thread):
         self.ending.set()
         self.join()
 
+    def close(self):
+        self.client.close()
+
 
 def damaged(folder: Path, source: Path) -> Path:
     """An artifact whose digests hold and whose golden scores do not."""
@@ -170,9 +174,8 @@ def test_stays_follow_the_alias_under_load_go_back_at_once_and_a_broken_version_
     registry, artifacts, tmp_path
 ):
     first, second = (load_artifact(folder) for folder in artifacts[:2])
-    with following(registry, tmp_path) as served:
+    with following(registry, tmp_path) as served, closing(Sender(served.address, STAYS)) as sender:
         address = served.address
-        sender = Sender(address, STAYS)
         sender.admit()
         sender.start()
 
@@ -208,9 +211,11 @@ def test_stays_follow_the_alias_under_load_go_back_at_once_and_a_broken_version_
 
 def test_a_version_that_is_tried_answers_nobody_until_its_time_is_over(registry, artifacts, tmp_path):
     second = load_artifact(artifacts[1])
-    with following(registry, tmp_path, SEQUELA_SHADOW_MIN="0.1") as served:
+    with (
+        following(registry, tmp_path, SEQUELA_SHADOW_MIN="0.1") as served,
+        closing(Sender(served.address, STAYS[:6], pause_s=0.05)) as sender,
+    ):
         address = served.address
-        sender = Sender(address, STAYS[:6], pause_s=0.05)
         sender.admit()
         sender.start()
         registry.point("champion", "2")
