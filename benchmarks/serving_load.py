@@ -180,10 +180,10 @@ async def closed_loop(source: Source, *, connections: int, seconds: float, most:
     return load
 
 
-async def open_loop(source: Source, *, arrivals_s: NDArray[np.float64]) -> Load:
+async def open_loop(source: Source, *, arrivals_s: NDArray[np.float64], connections: int = OPEN_CONNECTIONS) -> Load:
     """Sends every request when it is due, whatever became of those before it."""
     schedule = _Schedule(source, arrivals_s.tolist())
-    schedule.idle.extend(wires := await _connect(OPEN_CONNECTIONS, source.port, schedule.answered))
+    schedule.idle.extend(wires := await _connect(connections, source.port, schedule.answered))
     gc.collect()
     gc.disable()
     try:

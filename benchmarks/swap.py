@@ -40,6 +40,8 @@ from models.artifact import artifact_digest, load_artifact
 
 TEMPLATES, HISTORY, AHEAD = 8, 48, 40
 COMPARED = 50
+# So few that each is used again before the service takes it for left: it closes what is idle for 5 seconds.
+CONNECTIONS = 32
 FILLERS = 16
 TOLERANCE = 1e-6
 WATCH_S = 5.0
@@ -143,7 +145,7 @@ def run(service: Service, ward: Ward, move: list[str], environment: dict[str, st
     began = time.perf_counter()
     ward.fill()
     filled_s = time.perf_counter() - began
-    base = asyncio.run(open_loop(ward, arrivals_s=poisson(args.per_second, args.seconds, 1)))
+    base = asyncio.run(open_loop(ward, arrivals_s=poisson(args.per_second, args.seconds, 1), connections=CONNECTIONS))
     resident = _resident_mib(service.pid)
     mover = subprocess.Popen(move, env=environment)
     loads, switching = [], 0.0
@@ -152,10 +154,16 @@ def run(service: Service, ward: Ward, move: list[str], environment: dict[str, st
         if time.monotonic() > deadline:
             raise TimeoutError(f"stays must follow the alias, got {place}; see the log")
         started = time.perf_counter()
-        loads.append(asyncio.run(open_loop(ward, arrivals_s=poisson(args.per_second, 5.0, 2 + len(loads)))))
+        loads.append(
+            asyncio.run(
+                open_loop(ward, arrivals_s=poisson(args.per_second, 5.0, 2 + len(loads))), connections=CONNECTIONS
+            )
+        )
         switching += time.perf_counter() - started if place["phase"] == "switching" else 0.0
     mover.wait()
-    after = asyncio.run(open_loop(ward, arrivals_s=poisson(args.per_second, args.seconds, 1000)))
+    after = asyncio.run(
+        open_loop(ward, arrivals_s=poisson(args.per_second, args.seconds, 1000), connections=CONNECTIONS)
+    )
     everything = [base, *loads, after]
     latency = [value for load in loads for value in load.latency_s]
     p99, base_p99 = (1e3 * float(np.percentile(values, 99)) for values in (latency, base.latency_s))

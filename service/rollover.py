@@ -9,53 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from functools import partial
 
 from models.artifact import load_artifact
 from models.errors import ArtifactError, SequelaError
 from models.scorer import Scorer
-from models.task import TargetKind
 from service.audit import Audit, AuditEvent
 from service.batcher import Batcher
-from service.live.following import Background, Compared, Following, Wanted
-from service.logs import Event, log_event, log_failure
+from service.live.following import Background, Following, Wanted
+from service.logs import Event, log_event
 from service.metrics import Metrics
 from service.model_uri import artifact_folder
-from service.scoring import Scored
 from service.selection import Found, Origin, Source, record_verified, usable_device
 from service.served import Models, Phase, Place, Served
 from service.settings import Settings
+from service.shadow import Shadow
 
 MINUTE_S = 60.0
-# Whole stays that are scored again by a version that is tried, at one time; others are left out.
-TRIED_AT_ONCE = 4
-PPM = 1e6
-
-
-@dataclass
-class _Tally:
-    """Differences between a version that is tried and the answers.
-
-    Args:
-        count: of comparisons.
-        total: sum of each one's largest difference.
-        largest: of all.
-    """
-
-    count: int = 0
-    total: float = 0.0
-    largest: float = 0.0
-
-    def add(self, difference: float) -> None:
-        """Counts a comparison."""
-        self.count, self.total = self.count + 1, self.total + difference
-        self.largest = max(self.largest, difference)
-
-    @property
-    def mean(self) -> float:
-        """Of the comparisons' largest differences."""
-        return self.total / max(self.count, 1)
 
 
 class Rollover:
@@ -87,8 +57,7 @@ class Rollover:
         self._metrics, self._audit = metrics, audit
         self._tasks: dict[Place, asyncio.Task[None]] = {}
         self._refused: dict[Place, Found] = {}
-        self._tallies: dict[Place, _Tally] = {}
-        self._tried: set[asyncio.Task[None]] = set()
+        self.shadow = Shadow(following, inference, metrics=metrics, audit=audit)
 
     async def point(self, place: Place, found: Found) -> None:
         """Has a name stand for this version.
@@ -103,6 +72,8 @@ class Rollover:
         elif _is(place.aside, found):
             if place.phase is not Phase.SHADOW:
                 self._switch(place, AuditEvent.ROLLED_BACK)
+            elif self._tasks[place].done():  # its time is over, and what came then failed
+                self._switch(place, AuditEvent.SWAPPED)
         elif self._refused.get(place) != found:
             served = await self._loaded(place, found)
             if served is not None:
@@ -120,13 +91,6 @@ class Rollover:
         log_event(Event.MODEL_REFUSED, level=logging.ERROR, model=place.model, version=version, reason=reason)
         self._audit.record(AuditEvent.MODEL_REFUSED, version=version)
 
-    def also_score(self, place: Place, body: bytes, scored: Scored) -> None:
-        """Has a version that is tried score what was answered just now."""
-        if place.phase is Phase.SHADOW and place.aside is not None and len(self._tried) < TRIED_AT_ONCE:
-            task = asyncio.create_task(self._also_score(place, place.aside, body, scored))
-            self._tried.add(task)
-            task.add_done_callback(self._tried.discard)
-
     def tell_models(self) -> None:
         """States which models answer."""
         for number, place in enumerate(self._models.places):
@@ -137,9 +101,9 @@ class Rollover:
 
     async def close(self) -> None:
         """Ends what goes on; every stay is then answered by one of the two models."""
-        for task in [*self._tasks.values(), *self._tried]:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), *self._tried, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), self.shadow.close(), return_exceptions=True)
 
     async def _loaded(self, place: Place, found: Found) -> Served | None:
         """A version, verified and warm; None if it does not hold."""
@@ -167,32 +131,14 @@ class Rollover:
 
     def _try(self, place: Place, served: Served) -> None:
         place.phase = Phase.SHADOW
-        tally = self._tallies[place] = _Tally()
-        self._following.shadows[served.stepper] = partial(self._compare, served, tally)
-        log_event(Event.SHADOW_STARTED, model=place.model, version=served.version, digest=served.digest)
+        self.shadow.begin(place, served)
         self._tasks[place] = asyncio.create_task(self._tried_out(place))
 
     async def _tried_out(self, place: Place) -> None:
         await self._following.bring(partial(self._stands_at, place))
         await asyncio.sleep(self._settings.shadow_min * MINUTE_S)
-        self._end_shadow(place)
+        self.shadow.end(place)
         self._switch(place, AuditEvent.SWAPPED)
-
-    def _end_shadow(self, place: Place) -> None:
-        tried, tally = place.aside, self._tallies.pop(place, None)
-        if tried is None or tally is None:
-            return
-        self._following.shadows.pop(tried.stepper, None)
-        log_event(
-            Event.SHADOW_ENDED,
-            model=place.model,
-            version=tried.version,
-            compared=tally.count,
-            difference_mean=tally.mean,
-            difference_max=tally.largest,
-        )
-        counts = {"compared": tally.count, "mean_ppm": round(tally.mean * PPM), "max_ppm": round(tally.largest * PPM)}
-        self._audit.record(AuditEvent.SHADOWED, digest=tried.digest, version=tried.version, counts=counts)
 
     def _switch(self, place: Place, event: AuditEvent) -> None:
         """Has the model that stands aside answer."""
@@ -222,7 +168,7 @@ class Rollover:
         """Gives up what stands aside."""
         self._cancel(place)
         if place.phase is Phase.SHADOW:
-            self._end_shadow(place)
+            self.shadow.end(place)
         place.aside, place.phase = None, Phase.STEADY
         await self._following.drop(partial(self._stands_at, place))
 
@@ -233,23 +179,6 @@ class Rollover:
 
     def _stands_at(self, place: Place, stay_id: str) -> bool:
         return self._models.place(stay_id) is place
-
-    async def _also_score(self, place: Place, tried: Served, body: bytes, scored: Scored) -> None:
-        try:
-            other = await self._inference.run(tried.scoring.score, body)
-        except Exception as error:  # noqa: BLE001  # what is tried may fail; the answer was given
-            log_failure(Event.FAILED, error, request_id="")
-            return
-        tally = self._tallies.get(place)
-        if tally is not None and scored.risks:
-            self._compare(tried, tally, Compared(scored.risks, other.risks))
-
-    def _compare(self, tried: Served, tally: _Tally, compared: Compared) -> None:
-        differences = [abs(a - b) for a, b in zip(compared.answered, compared.tried, strict=True)]
-        tally.add(max(differences))
-        task = tried.stepper.bundle.task
-        if task.kind is not TargetKind.REGRESSION:
-            self._metrics.observe_shadow(task.output_names, differences, version=tried.version)
 
 
 def wanted_by(models: Models, stay_id: str) -> Wanted:

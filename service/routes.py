@@ -132,7 +132,7 @@ async def score_whole(service: Service, body: bytes, request: Request) -> tuple[
         prediction_id=scored.prediction_id,
         counts=counts,
     )
-    service.rollover.also_score(place, body, scored)
+    service.rollover.shadow.also_score(place, body, scored)
     return scored, counts
 
 

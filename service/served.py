@@ -67,7 +67,7 @@ class Phase(StrEnum):
 
 @dataclass(eq=False)
 class Place:
-    """What one name of a model stands for now.
+    """What one name of a model means at this moment.
 
     Args:
         model: the name, as the settings give it.
@@ -102,8 +102,8 @@ class Arms:
         """Whether the stay's patient falls to the challenger.
 
         Example:
-            >>> arms = Arms(0.5, b"a key of the ward", separator="/")
-            >>> arms.challenged("patient-7/first") == arms.challenged("patient-7/second")
+            >>> arms = Arms(0.5, b"a key of the ward", separator=":")
+            >>> arms.challenged("patient-7:first") == arms.challenged("patient-7:second")
             True
         """
         patient = stay_id.partition(self.separator)[0] if self.separator else stay_id

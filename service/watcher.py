@@ -19,8 +19,9 @@ from service.selection import Found, UnreachableError, fetch_command, found_in
 from service.served import Models, Place
 from service.settings import Settings, fetch_environment
 
-# Looks yield to requests where both want the same core.
-NICENESS = 10
+# Looks yield to requests where both want the same core, and so may take longer than the one at start.
+NICENESS = 5
+LEAST_TIMEOUT_S = 300.0
 # Where looks fail again and again they become this much rarer at most.
 MOST_PATIENCE = 16
 
@@ -87,11 +88,12 @@ async def look_up(settings: Settings, model: str) -> Found:
     )
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+    seconds = max(settings.fetch_timeout_s, LEAST_TIMEOUT_S)
     try:
-        async with asyncio.timeout(settings.fetch_timeout_s):
+        async with asyncio.timeout(seconds):
             output, _ = await process.communicate()
     except TimeoutError:
-        raise UnreachableError(f"no answer within {settings.fetch_timeout_s:g} s") from None
+        raise UnreachableError(f"no answer within {seconds:g} s") from None
     finally:
         if process.returncode is None:
             process.kill()

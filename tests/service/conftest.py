@@ -48,9 +48,10 @@ def own_mlflow_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps live stays, and the audit, out of the working directory; a test that needs a store names one."""
+    """Keeps live stays, the audit and MLflow out of the working directory; a test that needs one of them names it."""
     monkeypatch.setenv("SEQUELA_STORE", "memory:")
     monkeypatch.setenv("SEQUELA_AUDIT", "off")
+    monkeypatch.setenv("SEQUELA_WATCH_S", "0")
 
 
 def _training_stays(count: int = 24) -> Stays:

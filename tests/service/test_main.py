@@ -22,7 +22,7 @@ def running(model, tmp_path, **environment):
     process = subprocess.Popen(
         [sys.executable, "-m", "service"],
         env={
-            **os.environ,
+            **{k: v for k, v in os.environ.items() if k != "SEQUELA_AUDIT"},
             "SEQUELA_MODEL": str(model),
             "SEQUELA_PORT": "0",
             "SEQUELA_DEVICE": "cpu",
@@ -134,7 +134,7 @@ def start_and_end(tmp_path, model, **environment):
     return subprocess.run(
         [sys.executable, "-m", "service"],
         env={
-            **os.environ,
+            **{k: v for k, v in os.environ.items() if k != "SEQUELA_AUDIT"},
             "SEQUELA_MODEL": str(model),
             "SEQUELA_DEVICE": "cpu",
             "SEQUELA_CACHE": str(tmp_path / "cache"),

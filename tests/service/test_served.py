@@ -30,7 +30,7 @@ def divided(share):
         challenger="models:/mortality@challenger",
         challenger_share=share,
         challenger_key=KEY,
-        patient_separator="/",
+        patient_separator=":",
         watch_s=0,
     )
 
@@ -54,13 +54,13 @@ def test_stays_and_whole_stays_of_a_patient_are_answered_by_the_same_model(score
     seen = set()
     with TestClient(app) as client:
         for number in range(12):
-            stays = [f"p{number}%2F{visit}" for visit in range(3)]
+            stays = [f"p{number}:{visit}" for visit in range(3)]
             told = {client.put(f"/v1/stays/{stay}", json={}).json()["model"]["version"] for stay in stays}
             for stay in stays:
                 answer = client.post(f"/v1/stays/{stay}/observations", json={"observations": [OBSERVATION]}).json()
                 told.add(answer["model"]["version"])
                 told.add(client.get(f"/v1/stays/{stay}").json()["model"]["version"])
-            body = {"stay_id": f"p{number}/another", "observations": [OBSERVATION]}
+            body = {"stay_id": f"p{number}:another", "observations": [OBSERVATION]}
             whole = client.post("/v1/score", json=body).json()["model"]
             told.add(whole["version"])
             assert len(told) == 1

@@ -12,8 +12,10 @@ import time
 from urllib.parse import quote
 
 import httpx
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from redis import Redis
 
 from models.artifact import load_artifact
 from service.scoring import StayScoring
@@ -82,6 +84,16 @@ def replicas(request, artifact, tmp_path, postgres_url):
             (tmp_path / name).mkdir()
             both.append(stack.enter_context(replica(artifact, tmp_path / name, **environment)))
         yield both, url
+        if request.param:
+            forget_states(environment["SEQUELA_STATE_CACHE"], url)
+
+
+def forget_states(redis_url, url):
+    """Leaves nothing of the store in Redis."""
+    with psycopg.connect(url) as connection, Redis.from_url(redis_url) as redis:
+        ((identity,),) = connection.execute("SELECT identity FROM live_schema").fetchall()
+        for name in redis.scan_iter(f"sequela:{identity}:*"):
+            redis.delete(name)
 
 
 def uri(conninfo):

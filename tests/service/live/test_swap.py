@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -63,7 +64,7 @@ def wait_for(address, **wanted):
 class Sender(threading.Thread):
     """Sends observations to stays, one after the other, and keeps what was answered."""
 
-    def __init__(self, address, stays, *, pause_s=0.004):
+    def __init__(self, address, stays, *, pause_s=0.03):
         super().__init__(daemon=True)
         self.address, self.stays, self.pause_s = address, stays, pause_s
         self.sent = {stay: [] for stay in stays}
@@ -101,6 +102,9 @@ class Sender(threading.Thread):
     def finish(self):
         self.ending.set()
         self.join()
+
+    def close(self):
+        self.client.close()
 
 
 def damaged(folder: Path, source: Path) -> Path:
@@ -170,9 +174,8 @@ def test_stays_follow_the_alias_under_load_go_back_at_once_and_a_broken_version_
     registry, artifacts, tmp_path
 ):
     first, second = (load_artifact(folder) for folder in artifacts[:2])
-    with following(registry, tmp_path) as served:
+    with following(registry, tmp_path) as served, closing(Sender(served.address, STAYS)) as sender:
         address = served.address
-        sender = Sender(address, STAYS)
         sender.admit()
         sender.start()
 
@@ -208,9 +211,11 @@ def test_stays_follow_the_alias_under_load_go_back_at_once_and_a_broken_version_
 
 def test_a_version_that_is_tried_answers_nobody_until_its_time_is_over(registry, artifacts, tmp_path):
     second = load_artifact(artifacts[1])
-    with following(registry, tmp_path, SEQUELA_SHADOW_MIN="0.1") as served:
+    with (
+        following(registry, tmp_path, SEQUELA_SHADOW_MIN="0.1") as served,
+        closing(Sender(served.address, STAYS[:6], pause_s=0.05)) as sender,
+    ):
         address = served.address
-        sender = Sender(address, STAYS[:6], pause_s=0.02)
         sender.admit()
         sender.start()
         registry.point("champion", "2")
