@@ -154,10 +154,8 @@ def run(service: Service, ward: Ward, move: list[str], environment: dict[str, st
         if time.monotonic() > deadline:
             raise TimeoutError(f"stays must follow the alias, got {place}; see the log")
         started = time.perf_counter()
-        loads.append(
-            asyncio.run(
-                open_loop(ward, arrivals_s=poisson(args.per_second, 5.0, 2 + len(loads))), connections=CONNECTIONS
-            )
+        arrivals = poisson(args.per_second, 5.0, 2 + len(loads))
+        loads.append(asyncio.run(open_loop(ward, arrivals_s=arrivals, connections=CONNECTIONS)))
         )
         switching += time.perf_counter() - started if place["phase"] == "switching" else 0.0
     mover.wait()
