@@ -156,7 +156,6 @@ def run(service: Service, ward: Ward, move: list[str], environment: dict[str, st
         started = time.perf_counter()
         arrivals = poisson(args.per_second, 5.0, 2 + len(loads))
         loads.append(asyncio.run(open_loop(ward, arrivals_s=arrivals, connections=CONNECTIONS)))
-        )
         switching += time.perf_counter() - started if place["phase"] == "switching" else 0.0
     mover.wait()
     after = asyncio.run(
