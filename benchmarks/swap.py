@@ -148,18 +148,13 @@ def run(service: Service, ward: Ward, move: list[str], environment: dict[str, st
     base = asyncio.run(open_loop(ward, arrivals_s=poisson(args.per_second, args.seconds, 1), connections=CONNECTIONS))
     resident = _resident_mib(service.pid)
     mover = subprocess.Popen(move, env=environment)
-    loads, switching = [], 0.0
+    loads = []
     deadline = time.monotonic() + PATIENCE_S
     while (place := standing(ward.port))["phase"] != "keeping":
         if time.monotonic() > deadline:
             raise TimeoutError(f"stays must follow the alias, got {place}; see the log")
-        started = time.perf_counter()
-        loads.append(
-            asyncio.run(
-                open_loop(ward, arrivals_s=poisson(args.per_second, 5.0, 2 + len(loads))), connections=CONNECTIONS
-            )
-        )
-        switching += time.perf_counter() - started if place["phase"] == "switching" else 0.0
+        arrivals = poisson(args.per_second, 5.0, 2 + len(loads))
+        loads.append(asyncio.run(open_loop(ward, arrivals_s=arrivals, connections=CONNECTIONS)))
     mover.wait()
     after = asyncio.run(
         open_loop(ward, arrivals_s=poisson(args.per_second, args.seconds, 1000), connections=CONNECTIONS)
@@ -177,7 +172,6 @@ def run(service: Service, ward: Ward, move: list[str], environment: dict[str, st
         "during": {"calls": len(latency), "p99_ms": round(p99, 2), "max_ms": round(1e3 * max(latency), 2)},
         "after": after.figures(),
         "added_p99_ms": round(p99 - base_p99, 2),
-        "switched_within_s": round(switching, 1),
         "resident_mib": {"before": round(resident), "with_both_models": round(_resident_mib(service.pid))},
         "largest_difference": _worst(ward),
     }
