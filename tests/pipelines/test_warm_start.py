@@ -25,7 +25,7 @@ from pipelines.train import TrainedRun, train
 from pipelines.warm_start import Parent, check_local, inherited_config
 from tests.pipelines.small_line import TINY
 
-TWO = {"members": 2, "cells": ["gru", "lstm"]}
+TWO = {"members": 2, "variants": [{}, {"network": {"cell": "lstm"}}]}
 CONFIG = from_plain(RunConfig, TINY | {"ensemble": TWO}, where="config")
 LOCAL = replace(
     from_plain(RunConfig, TINY | {"name": "local", "seed": 9}, where="config"),
