@@ -137,10 +137,6 @@ def test_members_of_other_shapes_or_weights_are_refused() -> None:
     [
         ((), "one network at least"),
         ((MemberSpec(MemberKind.TREES),), "one network at least"),
-        (
-            (MemberSpec(MemberKind.NETWORK, 0.5, network=NetworkConfig()), *(MemberSpec(MemberKind.TREES, 0.25),) * 2),
-            "trees at most once",
-        ),
         ((MemberSpec(MemberKind.NETWORK, 0.5, network=NetworkConfig()),), "add up to 1"),
     ],
 )
