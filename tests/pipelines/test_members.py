@@ -17,7 +17,6 @@ from models.record import from_plain
 from models.task import LabelScope
 from pipelines.baselines import TREES
 from pipelines.combined import NETWORKS_ALONE, SINGLE_NETWORK
-from pipelines.comparison import compared
 from pipelines.config import RunConfig
 from pipelines.dataset import build_dataset
 from pipelines.ensemble_config import EnsembleConfig, Variant
@@ -166,16 +165,6 @@ def test_the_bar_says_which_member_is_trained(data, tmp_path, capfd):
 def test_trees_see_earlier_steps_where_targets_are_replicated(data):
     last_alone = replace(CONFIG, training=replace(CONFIG.training, target_replication=0.0))
     assert fit_trees(data, CONFIG).texts != fit_trees(data, last_alone).texts
-
-
-def test_trees_on_the_baselines_rows_are_fitted_once(cohort, data):
-    last_alone = replace(CONFIG, training=replace(CONFIG.training, target_replication=0.0))
-    test = data.parts[Part.TEST].encoded.features
-    for config, shared in ((last_alone, True), (CONFIG, False)):
-        # Trees of another seed: in the table only if they are taken over, as a fit of its own would not give them.
-        trees = fit_trees(data, replace(config, seed=77))
-        baseline = compared(cohort, data, config, trees=trees)[TREES].test.logit
-        assert np.array_equal(baseline, trees.predict(test)) is shared
 
 
 def test_the_table_shows_what_the_members_gain(trained):
