@@ -12,30 +12,26 @@ card.md, card.json     the model card, where it was given
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from models.artifact_folder import artifact_digest, read_json, sealed_folder, verify_digests, write_json
 from models.bundle import SCHEMA_VERSION, Bundle, check_schema
 from models.ensemble import Ensemble, Member, MemberSpec
 from models.errors import ArtifactError, ConfigError
 from models.golden import check_golden, golden_stays, with_scores
 from models.network import RecurrentNetwork
-from models.notes import NoteTokenizer
+from models.note_reader import NoteReader, reader_from_json
 from models.record import from_plain, to_plain
 from models.scorer import Scorer
 from models.task import TargetKind
 from models.trees import TreeMember
 
-MANIFEST, BUNDLE, WEIGHTS, GOLDEN, TOKENIZER, CARD = (
-    "manifest.json",
+BUNDLE, WEIGHTS, GOLDEN, TOKENIZER, CARD = (
     "bundle.json",
     "weights.safetensors",
     "golden.json",
@@ -49,7 +45,7 @@ def save_artifact(
     folder: Path,
     bundle: Bundle,
     network: Ensemble,
-    tokenizer: NoteTokenizer | None = None,
+    tokenizer: NoteReader | None = None,
     *,
     documents: Mapping[str, str] | None = None,
 ) -> str:
@@ -67,26 +63,19 @@ def save_artifact(
     Raises:
         ArtifactError: if the folder exists, or the tokenizer does not go with the bundle.
     """
-    if folder.exists():
-        raise ArtifactError(f"folder must not exist yet, got {folder.name!r} which does; choose another name")
     if (tokenizer is None) != (bundle.notes is None):
         raise ArtifactError("tokenizer must be given exactly if the bundle reads notes; give both or none")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write_members(partial, network)
-    _write_json(partial / BUNDLE, to_plain(bundle))
-    if tokenizer is not None:
-        (partial / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
-    for name, text in (documents or {}).items():
-        (partial / name).write_text(text, encoding="utf-8")
-    # The golden scores come from what was written, and must be the given model's, so that saving proves loading.
-    golden = with_scores(golden_stays(bundle), _read_scorer(partial, device="cpu", digest=""))
-    check_golden(golden, Scorer(bundle, network, tokenizer))
-    _write_json(partial / GOLDEN, golden)
-    files = {p.name: {"sha256": _sha256(p), "bytes": p.stat().st_size} for p in sorted(partial.iterdir())}
-    _write_json(partial / MANIFEST, {"schema_version": SCHEMA_VERSION, "files": files})
-    partial.rename(folder)
+    with sealed_folder(folder) as partial:
+        _write_members(partial, network)
+        write_json(partial / BUNDLE, to_plain(bundle))
+        if tokenizer is not None:
+            (partial / TOKENIZER).write_text(tokenizer.to_json(), encoding="utf-8")
+        for name, text in (documents or {}).items():
+            (partial / name).write_text(text, encoding="utf-8")
+        # The golden scores come from what was written, and must be the given model's, so that saving proves loading.
+        golden = with_scores(golden_stays(bundle), _read_scorer(partial, device="cpu", digest=""))
+        check_golden(golden, Scorer(bundle, network, tokenizer))
+        write_json(partial / GOLDEN, golden)
     return artifact_digest(folder)
 
 
@@ -104,38 +93,8 @@ def load_artifact(folder: Path, *, device: str = "cpu", expected_digest: str | N
     """
     verify_digests(folder, expected_digest=expected_digest)
     scorer = _read_scorer(folder, device=device, digest=artifact_digest(folder))
-    check_golden(_read_json(folder / GOLDEN), scorer)
+    check_golden(read_json(folder / GOLDEN), scorer)
     return scorer
-
-
-def artifact_digest(folder: Path) -> str:
-    """Digest of an artifact: that of its manifest, which holds those of its files."""
-    if not (folder / MANIFEST).is_file():
-        raise ArtifactError(f"artifact must hold {MANIFEST}, got a folder without it; fetch the artifact again")
-    return "sha256:" + _sha256(folder / MANIFEST)
-
-
-def verify_digests(folder: Path, *, expected_digest: str | None = None) -> None:
-    """Refuses a folder whose files are not the ones that the manifest, and the registry, name.
-
-    Raises:
-        ArtifactError: with the name of the first file that does not hold.
-    """
-    digest = artifact_digest(folder)
-    if expected_digest is not None and digest != expected_digest:
-        raise ArtifactError(f"digest must be {expected_digest}, got {digest}; fetch the artifact again")
-    manifest = _read_json(folder / MANIFEST)
-    check_schema(manifest.get("schema_version"))
-    files = manifest.get("files", {})
-    present = {p.name for p in folder.iterdir()} - {MANIFEST}
-    if present != set(files):
-        odd = ", ".join(sorted(present ^ set(files)))
-        raise ArtifactError(
-            f"artifact must hold exactly the manifest's files, got a difference in {odd}; fetch it again"
-        )
-    for name, facts in files.items():
-        if _sha256(folder / name) != facts["sha256"]:
-            raise ArtifactError(f"{name} must have the manifest's sha256, got another; fetch the artifact again")
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -144,7 +103,7 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         ArtifactError: if they do not fit this release's schema.
     """
-    plain = _read_json(folder / BUNDLE)
+    plain = read_json(folder / BUNDLE)
     # First of all: another schema has other keys, and of those the remedy says nothing.
     check_schema(plain.get("schema_version", SCHEMA_VERSION) if isinstance(plain, dict) else None)
     try:
@@ -157,7 +116,7 @@ def _read_scorer(folder: Path, *, device: str, digest: str) -> Scorer:
     bundle = read_bundle(folder)
     tokenizer = None
     if bundle.notes is not None:
-        tokenizer = NoteTokenizer.from_json((folder / TOKENIZER).read_text(encoding="utf-8"))
+        tokenizer = reader_from_json((folder / TOKENIZER).read_text(encoding="utf-8"))
     members: list[Member] = []
     for spec in bundle.members:
         trees = sum(isinstance(member, TreeMember) for member in members)
@@ -174,9 +133,7 @@ def _read_scorer(folder: Path, *, device: str, digest: str) -> Scorer:
     return Scorer(bundle, network, tokenizer, digest=digest, card=card, device=device)
 
 
-def _read_member(
-    folder: Path, spec: MemberSpec, bundle: Bundle, tokenizer: NoteTokenizer | None, *, trees: int
-) -> Member:
+def _read_member(folder: Path, spec: MemberSpec, bundle: Bundle, tokenizer: NoteReader | None, *, trees: int) -> Member:
     """One member, before which so many of boosted trees come."""
     width, outputs = bundle.encoding.width, bundle.task.outputs
     if spec.network is None:
@@ -203,19 +160,3 @@ def _write_members(folder: Path, network: Ensemble) -> None:
     texts = [text for member in network if isinstance(member, TreeMember) for text in member.texts]
     for k, text in enumerate(texts):
         (folder / TREES.format(k)).write_text(text, encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1, sort_keys=True), encoding="utf-8")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path.name} must be a readable JSON file, got none; fetch the artifact again") from error

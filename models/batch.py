@@ -36,7 +36,7 @@ class Chunk:
     """Consecutive time steps of `batch` stays; padding, if any, is at the end of a row.
 
     Args:
-        features: (batch, time, width) floating point.
+        features: (batch, time, width) floating point; int64 token ids, of width 1, for a network of texts.
         valid: (batch, time) bool, True = not padding.
         reset: (batch,) bool, True = a stay begins here: the row's state is set to the initial state first.
         notes: the notes that enter within, or None.
@@ -49,9 +49,9 @@ class Chunk:
 
     def __post_init__(self) -> None:
         """Checks shapes and dtypes."""
-        if self.features.ndim != 3 or not self.features.is_floating_point():
+        if self.features.ndim != 3 or not (self.features.is_floating_point() or self.features.dtype is torch.int64):
             raise DataError(
-                f"features must be floating point of shape (batch, time, width), got {self.features.dtype} "
+                f"features must be floating point or int64 of shape (batch, time, width), got {self.features.dtype} "
                 f"{tuple(self.features.shape)}; encode the stays first"
             )
         batch, time, _ = self.features.shape

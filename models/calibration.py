@@ -195,8 +195,10 @@ class Calibration:
 
     def line(self, logit: NDArray[Any], time_h: NDArray[Any]) -> Floats:
         """(steps, outputs) calibrated logits before any curve: arguments as of `apply`."""
-        basis = basis_of_time(log1p_hours(time_h), self.log1p_h)
         log_slope, intercept = self._tables
+        # Without a dependence on time nothing hangs on it but the number of steps.
+        steady = log_slope.shape[1] == 1
+        basis = np.ones((len(logit), 1)) if steady else basis_of_time(log1p_hours(time_h), self.log1p_h)
         slope = np.exp(_combine(basis, log_slope))
         return np.asarray(np.asarray(logit, dtype=np.float64) * slope + _combine(basis, intercept))
 

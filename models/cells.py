@@ -15,6 +15,10 @@ from models.scans import scan_gru
 Memory = tuple[Tensor, ...]
 """Tensors (depth, batch, hidden) that a cell carries over time: `h`, and `c` for an LSTM."""
 
+Kept = tuple[Tensor, ...]
+"""GRU-D's dropout, which holds for a whole stay: factors (1, batch, hidden) of the hidden state and (1, batch, inputs)
+of the inputs that its gates read; or none."""
+
 
 class Cell(StrEnum):
     """Kind of recurrent cell."""
@@ -58,7 +62,6 @@ class RecurrentStack(nn.Module):
         dropout: probability, between layers, training only.
         bidirectional: a second direction reads each stay from its end.
         layout: which inputs are value, mask and delta of every channel; needed by GRU-D alone.
-        input_dropout: of GRU-D alone: probability on what its gates read.
     """
 
     def __init__(
@@ -71,7 +74,6 @@ class RecurrentStack(nn.Module):
         dropout: float,
         bidirectional: bool,
         layout: Layout | None = None,
-        input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.cell = cell
@@ -79,22 +81,18 @@ class RecurrentStack(nn.Module):
         widths = [width] + [self.output_width] * (layers - 1)
         self.layers = nn.ModuleList(_layer(cell, w, hidden_size) for w in widths)
         if cell is Cell.GRU_D:
-            self.layers[0] = GruD(
-                Layout.required(layout), width=width, hidden_size=hidden_size, input_dropout=input_dropout
-            )
+            self.layers[0] = GruD(Layout.required(layout), width=width, hidden_size=hidden_size)
         self.backward_layers = nn.ModuleList(_layer(cell, w, hidden_size) for w in widths if bidirectional)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, inputs: Tensor, memory: Memory, valid: Tensor, keep: Tensor | None = None
-    ) -> tuple[list[Tensor], Memory]:
+    def forward(self, inputs: Tensor, memory: Memory, valid: Tensor, kept: Kept = ()) -> tuple[list[Tensor], Memory]:
         """Runs every layer over all time steps.
 
         Args:
             inputs: (batch, time, width).
             memory: tensors (layers, batch, hidden) before the first time step.
             valid: (batch, time) bool; read by the second direction alone.
-            keep: (1, batch, hidden) recurrent dropout of GRU-D's layer; None: nothing is dropped.
+            kept: dropout of GRU-D's layer; none: nothing is dropped.
 
         Returns:
             Hidden states (batch, time, output width) of every layer, and the memory after the last time step.
@@ -103,8 +101,8 @@ class RecurrentStack(nn.Module):
         after: list[Memory] = []
         for index, layer in enumerate(self.layers):
             inputs = inputs if index == 0 else self.dropout(inputs)
-            hidden, last = run_layer(layer, inputs, tuple(m[index : index + 1] for m in memory), keep)
-            keep = None
+            hidden, last = run_layer(layer, inputs, tuple(m[index : index + 1] for m in memory), kept)
+            kept = ()
             if len(self.backward_layers):
                 hidden = torch.cat([hidden, _run_reversed(self.backward_layers[index], inputs, memory, valid)], dim=2)
             outputs.append(hidden)
@@ -113,11 +111,11 @@ class RecurrentStack(nn.Module):
         return outputs, tuple(torch.cat(parts) for parts in zip(*after, strict=True))
 
 
-def run_layer(layer: nn.Module, inputs: Tensor, memory: Memory, keep: Tensor | None = None) -> tuple[Tensor, Memory]:
+def run_layer(layer: nn.Module, inputs: Tensor, memory: Memory, kept: Kept = ()) -> tuple[Tensor, Memory]:
     """One layer from a memory of tensors (1, batch, hidden): hidden states and the memory after."""
     memory = tuple(m.contiguous() for m in memory)
     if isinstance(layer, GruD):
-        hidden, last = layer(inputs, memory[0], keep)
+        hidden, last = layer(inputs, memory[0], *kept)
         return hidden, (last,)
     if len(memory) == 2:
         hidden, last = layer(inputs, memory)

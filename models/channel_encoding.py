@@ -42,6 +42,16 @@ class Feature(StrEnum):
 SUMMARIES: tuple[Feature, ...] = tuple(feature for feature in Feature if feature is not Feature.DELTA)
 """All that a channel tells but DELTA, which says less than GAP except to a cell that is built on it."""
 
+_ROWS = {
+    Feature.VALUE: running.LAST,
+    Feature.MIN: running.LOW,
+    Feature.MAX: running.HIGH,
+    Feature.FIRST: running.FIRST,
+}
+_LOG_HUNDRED, _LOG_WEEK = np.log1p(HUNDRED), np.log1p(WEEK_H)
+# Those of a channel's features that no sum, count or extreme of its past enters.
+_PLAIN = frozenset({Feature.VALUE, Feature.MASK, Feature.GAP, Feature.DELTA})
+
 
 @dataclass(frozen=True)
 class ChannelEncoding:
@@ -90,29 +100,32 @@ class ChannelEncoding:
         return np.array(self.trend_scale)
 
     @cached_property
+    def _as_they_are(self) -> tuple[Ints, Ints]:
+        """Columns of features that are a statistic itself, and that statistic's row."""
+        columns = [column for column, feature in enumerate(self.features) if feature in _ROWS]
+        rows = [_ROWS[self.features[column]] for column in columns]
+        return np.array(columns, dtype=np.int64), np.array(rows, dtype=np.int64)
+
+    @cached_property
     def _never_gap(self) -> Floats:
         return np.where(self.standardiser.used, NEVER_GAP, 0.0)
 
     def summaries(self, statistics: Floats, channel: Ints) -> Floats:
         """(m, features) features of (STATISTICS, m) statistics; MASK, GAP and DELTA hang on the step and are 0 here."""
-        out = np.zeros((len(channel), len(self.features)))
+        out = np.zeros((len(self.features), len(channel)))
+        columns, rows = self._as_they_are
+        out[columns] = statistics[rows]
         for column, feature in enumerate(self.features):
             match feature:
-                case Feature.VALUE:
-                    out[:, column] = statistics[running.LAST]
                 case Feature.COUNT:
-                    out[:, column] = np.log1p(statistics[running.COUNT]) / np.log1p(HUNDRED)
+                    np.log1p(statistics[running.COUNT], out=out[column])
+                    out[column] /= _LOG_HUNDRED
                 case Feature.MEAN:
-                    out[:, column] = running.mean(statistics)
-                case Feature.MIN:
-                    out[:, column] = statistics[running.LOW]
-                case Feature.MAX:
-                    out[:, column] = statistics[running.HIGH]
-                case Feature.FIRST:
-                    out[:, column] = statistics[running.FIRST]
+                    out[column] = running.mean(statistics)
                 case Feature.TREND:
-                    out[:, column] = running.slope(statistics) / self._trend_scale[channel]
-        return np.clip(out, -self.standardiser.clip, self.standardiser.clip)
+                    np.divide(running.slope(statistics), self._trend_scale[channel], out=out[column])
+        np.maximum(out, -self.standardiser.clip, out=out)
+        return np.minimum(out, self.standardiser.clip, out=out).T
 
     def gaps(self, stamp: NDArray[Any], last_min: NDArray[Any], observed: NDArray[np.bool_]) -> Floats:
         """(..., channels) scaled time since the last observation; a constant where there was none.
@@ -122,7 +135,7 @@ class ChannelEncoding:
             last_min: (..., channels) minutes of the last observations.
             observed: (..., channels) whether there was one.
         """
-        scaled = np.log1p(np.where(observed, stamp - last_min, 0.0) / 60.0) / np.log1p(WEEK_H)
+        scaled = np.log1p(np.where(observed, stamp - last_min, 0.0) / 60.0) / _LOG_WEEK
         return np.where(observed, np.minimum(scaled, self.standardiser.clip), self._never_gap)
 
     def deltas(self, stamp: NDArray[Any], since_min: NDArray[Any]) -> Floats:
@@ -188,6 +201,10 @@ class ChannelEncoding:
     def _table(self, series: Series, dtype: np.dtype[Any]) -> NDArray[Any]:
         """(1 + m, features): row 0 is a channel without observation, row 1 + i is known after observation i."""
         table = np.zeros((1 + len(series.channel), len(self.features)), dtype=dtype)
+        if _PLAIN.issuperset(self.features):  # scores are standardised and clipped already, and nothing adds up
+            if Feature.VALUE in self.features:
+                table[1:, self.features.index(Feature.VALUE)] = series.score
+            return table
         statistics = running.accumulate(series.starts, series.minute, series.score)
         table[1:] = self.summaries(statistics, series.channel)
         return table

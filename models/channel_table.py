@@ -151,6 +151,9 @@ _CHEMISTRY = (
     Channel("cholesterol", "mg/dL", (0, 3000), ("2093-3",), None, _si(0.02586), "Cholesterol, total"),  # bound
     Channel("troponin_t", "ng/mL", (0, 1000), ("6598-7",), None, _TROPONIN, "Troponin T"),  # bound
     Channel("troponin_i", "ng/mL", (0, 5000), ("10839-9",), None, _TROPONIN, "Troponin I"),  # bound
+    Channel("calcium_ionised", "mmol/L", (0, 10), ("1995-0", "1994-3"), None, {}, "Calcium, ionised"),  # bound
+    Channel("ck", "U/L", (0, 1000000), ("2157-6",), None, _ENZYME, "Creatine kinase"),  # bound
+    Channel("ckmb", "ng/mL", (0, 5000), ("13969-1",), None, {"ug/L": _SAME}, "Creatine kinase MB"),  # bound
     Channel("alp", "U/L", (0, 20000), ("6768-6",), None, _ENZYME, "Alkaline phosphatase"),  # bound
     Channel("alt", "U/L", (0, 50000), ("1742-6",), None, _ENZYME, "Alanine aminotransferase"),  # bound
     Channel("ast", "U/L", (0, 50000), ("1920-8",), None, _ENZYME, "Aspartate aminotransferase"),  # bound
@@ -161,6 +164,13 @@ _BLOOD = (
     Channel("platelets", "10*3/uL", (0, 2200), ("777-3",), (5, 1200), _PER_LITRE, "Platelets"),
     Channel("hemoglobin", "g/dL", (0, 30), ("718-7",), (4, 18), _MASS_G_DL, "Haemoglobin"),
     Channel("hematocrit", "%", (0, 100), ("4544-3", "20570-8"), (15, 60), _PERCENT | {"L/L": Conversion(100.0)}, "Hct"),
+    Channel("neutrophils", "%", (0, 100), ("770-8", "26511-6"), None, _PERCENT, "Neutrophils, share of white cells"),
+    Channel("lymphocytes", "%", (0, 100), ("736-9", "26478-8"), None, _PERCENT, "Lymphocytes, share of white cells"),
+    Channel("bands", "%", (0, 100), ("764-1", "26508-2"), None, _PERCENT, "Band forms, share of white cells"),
+    Channel("mch", "pg", (0, 100), ("785-6",), None, {}, "Haemoglobin of a red cell"),  # bound
+    Channel("mchc", "g/dL", (0, 100), ("786-4",), None, _MASS_G_DL | {"%": _SAME}, "Haemoglobin in red cells"),  # bound
+    Channel("mcv", "fL", (0, 250), ("787-2",), None, {}, "Volume of a red cell"),  # bound
+    Channel("methemoglobin", "%", (0, 100), ("2614-6",), None, _PERCENT, "Methaemoglobin"),
     Channel("inr", "{INR}", (0, 50), ("6301-6", "34714-6"), None, _SCORE, "International normalised ratio"),  # bound
     Channel("ptt", "s", (0, 500), ("14979-9", "3173-2"), None, {}, "Partial thromboplastin time"),  # bound
     Channel("fibrinogen", "mg/dL", (0, 5000), ("3255-7",), None, {"g/L": Conversion(100.0)}, "Fibrinogen"),  # bound
@@ -182,6 +192,11 @@ STATICS: tuple[StaticVariable, ...] = (
         "icu_type", StaticKind.CATEGORICAL, categories=("coronary_care", "cardiac_surgery", "medical", "surgical")
     ),
     StaticVariable("unit_2019", StaticKind.CATEGORICAL, categories=("micu", "sicu")),
+    StaticVariable(
+        "unit_type",
+        StaticKind.CATEGORICAL,
+        categories=("med_surg", "medical", "surgical", "cardiac", "ccu_cticu", "csicu", "cticu", "neuro"),
+    ),
     # Ten years: a bound on one hospital admission; below 0 where the ICU precedes the admission's paperwork.
     StaticVariable("hours_before_icu", unit="h", hard=(-87600, 87600)),
 )

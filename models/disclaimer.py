@@ -8,6 +8,7 @@ DISCLAIMER_JA = (
     "研究目的に限る。医療機器ではない。診断、治療、警報に用いてはならない。"
     "すべてのスコアは、有資格の専門家が独立に検証しなければならない。"
 )
+DISCLAIMERS = {"en": DISCLAIMER_EN, "ja": DISCLAIMER_JA}
 
 # HTTP header carried by every response, with or without a risk in its body.
 HEADER_NAME = "X-Research-Use-Only"

@@ -23,7 +23,7 @@ class Encoded:
     """Time steps of `n` stays, end to end.
 
     Args:
-        features: (steps, width) float32 or float64; may be memory-mapped.
+        features: (steps, width) float32 or float64, or int64 token ids; may be memory-mapped.
         step_offsets: (n + 1,) time steps of stay i.
         time_min: (steps,) minute at which the step is stamped: everything known up to then is in it.
         note_step: (notes,) row of `features` at which the note enters; ascending.

@@ -23,7 +23,7 @@ from models.encoded import Encoded
 from models.errors import ConfigError, DataError
 from models.grid import Grid, GridKind, GridSpec, Moments
 from models.layout import Layout
-from models.notes import NoteTokenizer
+from models.note_reader import NoteReader
 from models.series import Rows, Series
 from models.standardise import Standardiser
 from models.static_encoding import StaticEncoding
@@ -137,7 +137,7 @@ class Encoding:
         stays: Stays,
         *,
         dtype: DTypeLike = np.float32,
-        tokenizer: NoteTokenizer | None = None,
+        tokenizer: NoteReader | None = None,
         out: Path | None = None,
         laid: tuple[Rows, Grid] | None = None,
     ) -> Encoded:

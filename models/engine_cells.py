@@ -6,12 +6,17 @@ are one call of tanh. Arrays are (members, stays, width) throughout.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from models.cells import Cell
 
 Array = NDArray[np.float32]
+# Turns gates into what they let through, in place: sigmoids in so many leading columns, tanh in the others.
+Activation = Callable[[Array, int], object]
 
 # Gates of torch's weights in the order in which they are computed here, and how many of them are sigmoids.
 _ORDER: dict[Cell, tuple[int, ...]] = {Cell.LSTM: (0, 1, 3, 2), Cell.GRU: (0, 1, 2), Cell.GRU_D: (0, 1, 2)}
@@ -26,7 +31,29 @@ def arranged(cell: Cell, weight: Array) -> Array:
     return gates.reshape(weight.shape)
 
 
-def step_lstm(given: Array, recurrent: Array, before: Array, hidden: Array, memory: Array) -> None:
+def activate_few(gates: Array, sigmoids: int) -> None:
+    """An `Activation` for steps: to the last digit the same however many stays share the call."""
+    np.tanh(gates, out=gates)
+    if not sigmoids:
+        return
+    halved = gates[:, :, :sigmoids]
+    halved *= np.float32(0.5)
+    halved += np.float32(0.5)
+
+
+def activate_many(gates: Array, sigmoids: int) -> None:
+    """An `Activation` for replays: tanh is `2 sigmoid(2 x) - 1` by torch in a third of the time, within 2e-7."""
+    gates *= np.float32(2.0)
+    shared = torch.from_numpy(gates)
+    torch.sigmoid(shared, out=shared)
+    rest = gates[:, :, sigmoids:]
+    rest *= np.float32(2.0)
+    rest -= np.float32(1.0)
+
+
+def step_lstm(
+    given: Array, recurrent: Array, before: Array, hidden: Array, memory: Array, *, activate: Activation = activate_few
+) -> None:
     """One LSTM step.
 
     Args:
@@ -35,19 +62,23 @@ def step_lstm(given: Array, recurrent: Array, before: Array, hidden: Array, memo
         before: (members, stays, hidden) the memory `c` before.
         hidden: where the hidden state after goes.
         memory: where the memory after goes.
+        activate: one of this module's.
     """
     size = before.shape[2]
     recurrent += given
-    np.tanh(recurrent, out=recurrent)
-    _to_sigmoid(recurrent[:, :, : 3 * size])
+    activate(recurrent, 3 * size)
     enter, keep, leave, new = (recurrent[:, :, k * size : (k + 1) * size] for k in range(4))
     new *= enter
     np.multiply(keep, before, out=memory)
     memory += new
-    np.multiply(leave, np.tanh(memory), out=hidden)
+    passed = memory.copy()
+    activate(passed, 0)
+    np.multiply(leave, passed, out=hidden)
 
 
-def step_gru(given: Array, recurrent: Array, inner: Array, before: Array, hidden: Array) -> None:
+def step_gru(
+    given: Array, recurrent: Array, inner: Array, before: Array, hidden: Array, *, activate: Activation = activate_few
+) -> None:
     """One GRU step.
 
     Args:
@@ -56,16 +87,16 @@ def step_gru(given: Array, recurrent: Array, inner: Array, before: Array, hidden
         inner: (members, 1, hidden) bias of n within the reset gate.
         before: (members, stays, hidden) hidden state before.
         hidden: where the hidden state after goes.
+        activate: one of this module's.
     """
     size = before.shape[2]
     gates, new = recurrent[:, :, : 2 * size], recurrent[:, :, 2 * size :]
     gates += given[:, :, : 2 * size]
-    np.tanh(gates, out=gates)
-    _to_sigmoid(gates)
+    activate(gates, 2 * size)
     new += inner
     new *= gates[:, :, :size]
     new += given[:, :, 2 * size :]
-    np.tanh(new, out=new)
+    activate(new, 0)
     old = before - new
     old *= gates[:, :, size:]
     np.add(new, old, out=hidden)
@@ -83,8 +114,7 @@ def step_gru_d(given: Array, faded: Array, weight: Array, hidden: Array) -> None
     size = faded.shape[2]
     gates = np.matmul(faded, weight[:, :, : 2 * size])
     gates += given[:, :, : 2 * size]
-    np.tanh(gates, out=gates)
-    _to_sigmoid(gates)
+    activate_few(gates, 2 * size)
     new = np.matmul(gates[:, :, :size] * faded, weight[:, :, 2 * size :])
     new += given[:, :, 2 * size :]
     np.tanh(new, out=new)
@@ -106,8 +136,3 @@ def decay(negative_rate: Array) -> Array:
     """exp(-max(0, rate)), in place."""
     np.minimum(negative_rate, 0.0, out=negative_rate)
     return np.exp(negative_rate, out=negative_rate)
-
-
-def _to_sigmoid(halved: Array) -> None:
-    halved *= np.float32(0.5)
-    halved += np.float32(0.5)

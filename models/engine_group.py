@@ -8,15 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.cells import Cell
-from models.engine_cells import Array, decay, step_gru, step_gru_d, step_lstm, step_rnn
+from models.engine_cells import Activation, Array, activate_few, decay, step_gru, step_gru_d, step_lstm, step_rnn
+from models.engine_notes import keep_notes
 from models.engine_product import Product
 from models.engine_state import Rows
 from models.engine_weights import Curves, Decays, GroupWeights
+from models.note_memory import SEEN
 from models.pooling import Pooling
 
 # As in models.pooling: attention's scores stay within these, and a weight is never divided by less.
 _SCORE_BOUND = np.float32(5.0)
 _LEAST_WEIGHT = np.float32(1e-3)
+# Rows whose curves are computed at once: what they take then lies in a core's cache.
+_CURVED_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,23 @@ class Group:
         self._recurrent = [Product(layer.recurrent) for layer in weights.layers]
         below = [layer.below for layer in weights.layers]
         self._below = [None if linear is None else (Product(linear.weight), linear.bias) for linear in below]
+        self._trunk = [(Product(linear.weight), linear.bias) for linear in weights.trunk]
         self._fading = None if weights.decays is None else (weights.decays, Product(weights.decays.estimate))
         depths = range(len(weights.layers))
         self._hidden = [slots.place("h", depth) for depth in depths]
         self._memory = [slots.place("c", depth) for depth in depths] if "c" in slots.places else []
 
-    def advance(self, features: Array, first: Array, fade: Array | None, before: Rows, after: Rows) -> Array:
+    def advance(
+        self,
+        features: Array,
+        first: Array,
+        fade: Array | None,
+        before: Rows,
+        after: Rows,
+        *,
+        vectors: Array | None = None,
+        activate: Activation = activate_few,
+    ) -> Array:
         """Hidden states (members, n, hidden) of the last layer; states go from `before` to `after`.
 
         Args:
@@ -73,8 +88,13 @@ class Group:
             fade: (members, n, hidden) of GRU-D: the decay's reading of them.
             before: (n, columns) rows of all members.
             after: likewise, written.
+            vectors: (members, n, width) the step's notes; None where there are none.
+            activate: what gates let through.
         """
         weights, old, new = self.weights, self._slots.of(before), self._slots.of(after)
+        if weights.notes is not None:
+            place = self._slots.place(SEEN)
+            keep_notes(vectors, old[:, :, place], new[:, :, place])
         given = hidden = np.tanh(first) if weights.config.projection_size else first
         for depth, layer in enumerate(weights.layers):
             if (below := self._below[depth]) is not None:
@@ -88,15 +108,15 @@ class Group:
                 continue
             recurrent = self._recurrent[depth](last)
             if layer.inner is not None:
-                step_gru(given, recurrent, layer.inner, last, hidden)
+                step_gru(given, recurrent, layer.inner, last, hidden, activate=activate)
             elif layer.cell is Cell.LSTM:
                 memory = self._memory[depth]
-                step_lstm(given, recurrent, old[:, :, memory], hidden, new[:, :, memory])
+                step_lstm(given, recurrent, old[:, :, memory], hidden, new[:, :, memory], activate=activate)
             else:
                 step_rnn(layer.cell, given, recurrent, hidden)
         return self._pooled(hidden, old, new)
 
-    def logits(self, features: Array, pooled: Array, trunk: Array | None, skip: Array | None) -> Array:
+    def logits(self, features: Array, pooled: Array, trunk: Array | None, skip: Array | None, after: Rows) -> Array:
         """(members, n, outputs).
 
         Args:
@@ -104,11 +124,15 @@ class Group:
             pooled: what `advance` gave.
             trunk: (members, n, head size) the trunk's reading of the inputs.
             skip: (members, n, outputs) the outputs' reading of them.
+            after: (n, columns) rows that `advance` wrote.
         """
         weights = self.weights
-        for layer in weights.trunk:
-            pooled = np.matmul(pooled, layer.weight)
-            pooled += layer.bias
+        said = None
+        if weights.notes is not None:
+            said = weights.notes.said(self._slots.of(after)[:, :, self._slots.place(SEEN)], pooled)
+        for product, bias in self._trunk:
+            pooled = product(pooled)
+            pooled += bias
             if trunk is not None:
                 pooled, trunk = pooled + trunk, None
             np.maximum(pooled, 0.0, out=pooled)
@@ -118,6 +142,8 @@ class Group:
             logits += skip
         if weights.curves is not None:
             logits += _curved(weights.curves, features)
+        if said is not None:
+            logits += said
         return logits
 
     def _pooled(self, hidden: Array, old: Array, new: Array) -> Array:
@@ -154,9 +180,11 @@ def _estimated(decays: Decays, product: Product, features: Array) -> Array:
 
 def _curved(curves: Curves, features: Array) -> Array:
     """(members, n, outputs) sums of the curves: every piece adds its rise as far as a value has come through it."""
+    if len(features) > _CURVED_ROWS:
+        parts = range(0, len(features), _CURVED_ROWS)
+        return np.concatenate([_curved(curves, features[i : i + _CURVED_ROWS]) for i in parts], axis=1)
     way = features[None, :, None] - curves.low
     way *= curves.inverse
-    np.maximum(way, 0.0, out=way)
-    np.minimum(way, 1.0, out=way)
+    np.clip(way, np.float32(0.0), np.float32(1.0), out=way)
     found: Array = np.matmul(way.reshape(*way.shape[:2], -1), curves.rise)
     return found

@@ -14,7 +14,7 @@ import torch
 from models.batch import NoteBatch
 from models.cut import Cut
 from models.encoded import Encoded
-from models.engine_cells import Array
+from models.engine_cells import Activation, Array, activate_few, activate_many
 from models.engine_group import Group, GroupSlots
 from models.engine_product import padded_rows
 from models.engine_readings import Part, Readings
@@ -27,6 +27,9 @@ from models.forward import cut_chunk
 from models.network import RecurrentNetwork
 from models.stay import Floats, Ints
 from models.trees import TreeMember
+
+# From so many stays on, what a call of torch costs beside its arithmetic is worth it.
+_MANY = 16
 
 
 class NumpyEngine:
@@ -51,6 +54,11 @@ class NumpyEngine:
             self._add(numbers, [members[number] for number in numbers])
         self._readings = Readings(self._parts, network.width)
 
+    @property
+    def steps_alone(self) -> tuple[int, ...]:
+        """Numbers of the members that there is no step for."""
+        return tuple(other.number for other in self._others)
+
     def initial_state(self, n: int) -> EngineState:
         """States of `n` stays that begin."""
         return EngineState(np.repeat(self._beginning, n, axis=0))
@@ -61,11 +69,12 @@ class NumpyEngine:
         rows = padded_rows(n)
         seen, before = _padded(features, rows), _padded(state.values, rows)
         after, logits = np.empty_like(before), np.empty((rows, *self._shape))
-        found = self._readings.read(seen, notes)
+        vectors = self._vectors(notes, rows)
+        found = self._readings.read(seen, vectors)
         for number, part in enumerate(self._parts):
-            pooled = self._advance(number, seen, found, before, after)
+            pooled = self._advance(number, seen, found, before, after, vectors=vectors[number])
             trunk, skip = (self._readings.if_any(found, number, name) for name in ("trunk_reading", "skip"))
-            logits[:, part.numbers] = part.group.logits(seen, pooled, trunk, skip).transpose(1, 0, 2)
+            logits[:, part.numbers] = part.group.logits(seen, pooled, trunk, skip, after).transpose(1, 0, 2)
         for member, trees in self._trees:
             logits[:n, member] = trees(features)
         for other in self._others:
@@ -98,23 +107,39 @@ class NumpyEngine:
                 begin = slots.begin + place * slots.width
                 self._others.append(_Other.of(number, network, slice(begin, begin + slots.width)))
 
-    def _advance(self, number: int, seen: Array, found: Array, before: Rows, after: Rows) -> Array:
+    def _vectors(self, notes: NoteBatch | None, n: int) -> list[Array | None]:
+        return [self._readings.vectors(number, notes, n) for number in range(len(self._parts))]
+
+    def _advance(
+        self,
+        number: int,
+        seen: Array,
+        found: Array,
+        before: Rows,
+        after: Rows,
+        *,
+        vectors: Array | None,
+        activate: Activation = activate_few,
+    ) -> Array:
         first, fade = self._readings.of(found, number, "first"), self._readings.if_any(found, number, "fade")
-        return self._parts[number].group.advance(seen, first, fade, before, after)
+        group = self._parts[number].group
+        return group.advance(seen, first, fade, before, after, vectors=vectors, activate=activate)
 
     def _replay(self, encoded: Encoded, stays: Ints, lengths: Ints, states: EngineState) -> None:
         """Replays stays side by side, longest first; heads and trees tell no later step anything, so they rest."""
         first, before = encoded.step_offsets[stays], states.values[stays]
         after = np.empty_like(before)
+        activate = activate_many if len(stays) >= _MANY else activate_few
         remaining = np.searchsorted(-lengths[stays], -np.arange(int(lengths[stays[0]]) + 1)).tolist()
         for step, (active, going_on) in enumerate(pairwise(remaining)):
             at = first[:active] + step
             seen, notes = np.asarray(encoded.features[at], dtype=np.float32), None
             if len(encoded.note_step):
                 notes = cut_chunk(encoded, Cut(at, np.ones_like(at), np.zeros(active, dtype=np.bool_))).notes
-            found = self._readings.read(seen, notes, states_alone=True)
-            for number in range(len(self._parts)):
-                self._advance(number, seen, found, before[:active], after[:active])
+            vectors = self._vectors(notes, active)
+            found = self._readings.read(seen, vectors, states_alone=True)
+            for number, told in enumerate(vectors):
+                self._advance(number, seen, found, before[:active], after[:active], vectors=told, activate=activate)
             states.values[stays[going_on:active]] = after[going_on:active]
             before, after = after, before
 

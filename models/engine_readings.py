@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from models.batch import NoteBatch
 from models.engine_cells import Array
@@ -60,13 +62,18 @@ class Readings:
         self._bias = np.concatenate(biases)
         self._product, self._product_of_states = Product(whole), Product(whole[:, : self._of_states])
 
-    def read(self, features: Array, notes: NoteBatch | None, *, states_alone: bool = False) -> Array:
-        """(n, columns) all readings, or those alone that states hang on, of (n, width) features and the notes."""
+    def read(self, features: Array, vectors: Sequence[Array | None], *, states_alone: bool = False) -> Array:
+        """(n, columns) all readings, or those alone that states hang on.
+
+        Args:
+            features: (n, width).
+            vectors: of every part, as `vectors` gives them.
+            states_alone: leaves out what heads alone hang on.
+        """
         product = self._product_of_states if states_alone else self._product
         found = product(features)
         found += self._bias[: found.shape[1]]
-        if notes is not None:
-            self._add_notes(found, notes)
+        self._add_notes(found, vectors)
         return found
 
     def of(self, found: Array, number: int, name: str) -> Array:
@@ -82,22 +89,25 @@ class Readings:
         reading: Reading | None = getattr(self._parts[number].group.weights, name)
         return reading
 
-    def _add_notes(self, found: Array, notes: NoteBatch) -> None:
-        """Adds what is read of the notes, which each member makes a vector of by its own encoder."""
-        for number, part in enumerate(self._parts):
-            vectors = [_note_vectors(network, notes, len(found)) for network in part.networks]
+    def vectors(self, number: int, notes: NoteBatch | None, n: int) -> Array | None:
+        """(members, n, width) the notes as part `number` reads them; None without notes, or if it reads none."""
+        networks = self._parts[number].networks
+        if notes is None or networks[0].notes is None:
+            return None
+        return np.stack([_note_vectors(network, notes, n) for network in networks])
+
+    def _add_notes(self, found: Array, vectors: Sequence[Array | None]) -> None:
+        """Adds what is read of the notes."""
+        for number, own in enumerate(vectors):
             for name in (*_OF_STATES, *_OF_HEADS):
                 reading, place = self._reading(number, name), self._columns.get((number, name))
-                if reading is None or place is None or place.stop > found.shape[1]:
+                if own is None or reading is None or place is None or place.stop > found.shape[1]:
                     continue
-                own = [v @ w[self._width :] for v, w in zip(vectors, reading.weight, strict=True) if v is not None]
-                if own:
-                    found[:, place] += np.concatenate(own, axis=1)
+                read = np.matmul(own, reading.weight[:, self._width :])
+                found[:, place] += read.transpose(1, 0, 2).reshape(len(found), -1)
 
 
-def _note_vectors(network: RecurrentNetwork, notes: NoteBatch, n: int) -> Array | None:
-    if network.notes is None:
-        return None
+def _note_vectors(network: RecurrentNetwork, notes: NoteBatch, n: int) -> Array:
     with torch.inference_mode():
-        vectors: Array = network.notes(notes, batch=n, time=1)[:, 0].numpy()
+        vectors: Array = cast("nn.Module", network.notes)(notes, batch=n, time=1)[:, 0].numpy()
     return vectors

@@ -19,13 +19,10 @@ from numpy.typing import NDArray
 
 from models.ensemble import Ensemble, Member
 from models.errors import DataError
-from models.network import RecurrentNetwork
+from models.network import DROPOUT_MASKS, RecurrentNetwork
 from models.state import State
 
 Rows = NDArray[np.float32]
-
-# What dropout draws when a stay begins is 1 wherever a model scores, so it is no part of a stay's past.
-_CONSTANT = "recurrent_mask"
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +115,8 @@ class StateLayout:
         for number in (number for group in groups for number in group):
             initial = list(network)[number].initial_state(1)
             for name, tensor in zip(initial.names, initial.tensors, strict=True):
-                if name != _CONSTANT:
+                # What dropout draws when a stay begins is 1 wherever a model scores, so it is no part of its past.
+                if name not in DROPOUT_MASKS:
                     slots.append(Slot(number, name, int(tensor.shape[0]), int(tensor.shape[2]), begin))
                     begin = slots[-1].end
         return cls(groups, tuple(slots))

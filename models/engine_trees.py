@@ -1,24 +1,21 @@
 """Boosted trees row by row, without what LightGBM's Python package does around every call.
 
-A prediction of one row takes LightGBM a few microseconds, and its Python package several times as many to prepare. So
-the library's own call for single rows is made directly; where the package does not let it, its prediction is.
+A prediction of one row takes LightGBM a few microseconds, and an ordinary call several times as many to prepare. So
+the library's own call for single rows is made, which is prepared once.
 """
 
 from __future__ import annotations
 
 import ctypes
-import sys
-from typing import Any
 
 import numpy as np
 
 from models.engine_state import Rows
 from models.stay import Floats
+from models.tree_library import ALL, FIRST, FLOAT32, ONE_THREAD, RAW_SCORE, Booster, LibraryError, library
 from models.trees import TreeMember
 
-# Of LightGBM's C API: numbers of 32 bits, and a raw score from the first tree to the last.
-_FLOAT32, _RAW_SCORE, _FIRST, _ALL = 0, 1, 0, -1
-# Many rows at once are as fast by the package.
+# Many rows at once are as fast by the ordinary call.
 _FEW = 32
 
 
@@ -31,11 +28,11 @@ class TreeRows:
 
     def __init__(self, member: TreeMember) -> None:
         self._member = member
-        self._single = _single_rows(member)
+        self._single = _SingleRows(member)
 
     def __call__(self, features: Rows) -> Floats:
         """(n, outputs) logits of (n, width) features."""
-        if self._single is None or len(features) > _FEW:
+        if len(features) > _FEW:
             return self._member.predict(features)
         return self._single(features)
 
@@ -43,27 +40,27 @@ class TreeRows:
 class _SingleRows:
     """LightGBM's prediction of single rows, prepared once; for one thread at a time."""
 
-    def __init__(self, library: Any, boosters: list[Any], width: int, outputs: int) -> None:
-        self._library, self._boosters, self._outputs = library, boosters, outputs
+    def __init__(self, member: TreeMember) -> None:
+        self._library, self._boosters, self._outputs = library(), list(member.boosters), member.outputs
         self._length = ctypes.c_int64()
         self._length_pointer = ctypes.byref(self._length)
-        self._prepared = [self._prepare(booster, width) for booster in boosters]
-        self._step = 8 * (outputs // len(boosters))
+        self._prepared = [self._prepare(booster) for booster in self._boosters]
+        self._step = 8 * (member.outputs // len(self._boosters))
 
-    def _prepare(self, booster: Any, width: int) -> ctypes.c_void_p:
+    def _prepare(self, booster: Booster) -> ctypes.c_void_p:
         handle = ctypes.c_void_p()
         failed = self._library.LGBM_BoosterPredictForMatSingleRowFastInit(
-            booster._handle,
-            ctypes.c_int(_RAW_SCORE),
-            ctypes.c_int(_FIRST),
-            ctypes.c_int(_ALL),
-            ctypes.c_int(_FLOAT32),
-            ctypes.c_int32(width),
-            b"num_threads=1",
+            booster.handle,
+            ctypes.c_int(RAW_SCORE),
+            ctypes.c_int(FIRST),
+            ctypes.c_int(ALL),
+            ctypes.c_int(FLOAT32),
+            ctypes.c_int32(booster.features),
+            ONE_THREAD,
             ctypes.byref(handle),
         )
         if failed:
-            raise AttributeError("single rows")
+            raise LibraryError("LightGBM must prepare single rows, got a refusal")
         return handle
 
     def __call__(self, features: Rows) -> Floats:
@@ -75,7 +72,7 @@ class _SingleRows:
             for prepared in self._prepared:
                 failed = predict(prepared, ctypes.c_void_p(source), self._length_pointer, ctypes.c_void_p(target))
                 if failed:
-                    raise RuntimeError("LightGBM predicted no row")
+                    raise LibraryError("LightGBM must predict a row, got a refusal")
                 target += self._step
             source += rows.strides[0]
         return logits
@@ -83,13 +80,3 @@ class _SingleRows:
     def __del__(self) -> None:
         for prepared in getattr(self, "_prepared", ()):
             self._library.LGBM_FastConfigFree(prepared)
-
-
-def _single_rows(member: TreeMember) -> _SingleRows | None:
-    """None where the installed LightGBM keeps library or handle elsewhere."""
-    boosters = list(member._boosters)
-    module = sys.modules.get(type(boosters[0]).__module__)
-    try:
-        return _SingleRows(module._LIB, boosters, member.width, member.outputs)  # type: ignore[union-attr]
-    except AttributeError:
-        return None

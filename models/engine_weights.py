@@ -15,6 +15,7 @@ import torch
 from models.cells import Cell
 from models.curves import NARROWEST
 from models.engine_cells import Array, arranged
+from models.engine_notes import NoteWeights, beside_features
 from models.layout import Layout
 from models.network import NetworkConfig, RecurrentNetwork
 from models.pooling import Pooling
@@ -115,6 +116,7 @@ class GroupWeights:
         trunk: hidden layers of the head; the first without what it reads of the inputs.
         head: the outputs.
         curves: past the cell.
+        notes: past the cell; None where none are read there.
     """
 
     config: NetworkConfig
@@ -128,6 +130,7 @@ class GroupWeights:
     trunk: tuple[Linear, ...]
     head: Linear
     curves: Curves | None
+    notes: NoteWeights | None
 
 
 def group_weights(members: Sequence[RecurrentNetwork]) -> GroupWeights:
@@ -138,20 +141,25 @@ def group_weights(members: Sequence[RecurrentNetwork]) -> GroupWeights:
     """
     taken = _Taken(members)
     config = members[0].config
+
+    def beside(reading: Reading | None) -> Reading | None:
+        return None if reading is None else Reading(beside_features(reading.weight, members), reading.bias)
+
     trunk_reading, trunk = _trunk(taken, config)
     first, fade, decays = _first(taken, members[0])
     weights = GroupWeights(
         config=config,
-        first=first,
-        fade=fade,
-        trunk_reading=trunk_reading,
-        skip=_skip(taken) if config.skip else None,
+        first=Reading(beside_features(first.weight, members), first.bias),
+        fade=beside(fade),
+        trunk_reading=beside(trunk_reading),
+        skip=beside(_skip(taken)) if config.skip else None,
         decays=decays,
         layers=tuple(_layer(taken, config, number) for number in range(config.layers)),
         score=_score(taken) if config.pooling is Pooling.ATTENTION else (),
         trunk=trunk,
         head=_linear(taken, "head"),
         curves=_curves(taken) if config.skip_pieces else None,
+        notes=_notes(taken, members[0]),
     )
     taken.check_whole()
     return weights
@@ -263,6 +271,16 @@ def _trunk(taken: _Taken, config: NetworkConfig) -> tuple[Reading | None, tuple[
 def _skip(taken: _Taken) -> Reading:
     weight = _turned(taken("skip.weight"))
     return Reading(weight, np.zeros((len(weight), weight.shape[2]), dtype=np.float32))
+
+
+def _notes(taken: _Taken, member: RecurrentNetwork) -> NoteWeights | None:
+    if member.note_memory is None:
+        return None
+    head, gate = _turned(taken("note_memory.head.weight")), None
+    if member.note_memory.gate is not None:
+        read = _linear(taken, "note_memory.gate")
+        gate = (read.weight, read.bias)
+    return NoteWeights(head, gate)
 
 
 def _curves(taken: _Taken) -> Curves:

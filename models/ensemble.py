@@ -21,9 +21,10 @@ from models.errors import ArtifactError, DataError
 from models.network import NetworkConfig, RecurrentNetwork
 from models.state import State
 from models.stay import Floats
+from models.streaming import StreamingNetwork
 from models.trees import TreeMember
 
-Member = RecurrentNetwork | TreeMember
+Member = StreamingNetwork | TreeMember
 _Values = TypeVar("_Values", Tensor, Floats)
 
 
@@ -113,7 +114,7 @@ class Ensemble(nn.Module):
             )
         self.members = nn.ModuleList(members)
         ((self.width, self.outputs),) = shapes
-        if not self.networks:
+        if not any(isinstance(member, StreamingNetwork) for member in self):
             raise ArtifactError("members must hold one network at least, got trees alone; save the model again")
         self._state_names = self.initial_state(1).names
 

@@ -20,8 +20,9 @@ from models.ensemble import Ensemble
 from models.network import RecurrentNetwork
 from models.state import State
 from models.stay import Floats, Ints
+from models.streaming import StreamingNetwork
 
-Network = RecurrentNetwork | Ensemble
+Network = StreamingNetwork | Ensemble
 # What gives the logits of a chunk, from the state before it, and the state after it.
 _Read = Callable[[Chunk, State], tuple[torch.Tensor, State]]
 
@@ -117,12 +118,17 @@ def _chunks(
     device: torch.device | str | None,
 ) -> Iterator[tuple[Cut, NDArray[Any]]]:
     was_training = network.training
-    network.to(_parameter(network).device if device is None else torch.device(device)).eval()
+    # Moving a recurrent layer, even to where it is, rebuilds its list of weights: another thread may be reading it.
+    if device is not None and torch.device(device) != _parameter(network).device:
+        network.to(device)
+    if was_training:
+        network.eval()
     order = np.argsort(-encoded.lengths, kind="stable")
     length = truncation_length if network.streams else max(int(encoded.lengths.max(initial=1)), 1)
     for begin in range(0, len(order), rows):
         yield from _score_group(network, read, encoded, order[begin : begin + rows], length)
-    network.train(was_training)
+    if was_training:
+        network.train()
 
 
 def _score_group(

@@ -43,10 +43,9 @@ class GruD(nn.Module):
         layout: which of the inputs are value, mask and delta.
         width: number of inputs at a time step.
         hidden_size: width of the hidden state.
-        input_dropout: probability on what the gates read, not on what decays; training only.
     """
 
-    def __init__(self, layout: Layout, *, width: int, hidden_size: int, input_dropout: float = 0.0) -> None:
+    def __init__(self, layout: Layout, *, width: int, hidden_size: int) -> None:
         super().__init__()
         self.layout, self.hidden_size = layout, hidden_size
         # All but the times, which enter as decays.
@@ -56,9 +55,15 @@ class GruD(nn.Module):
         self.input_rate = nn.Parameter(torch.empty(layout.channels))
         self.input_rate_bias = nn.Parameter(torch.empty(layout.channels))
         self.hidden_decay = nn.Linear(layout.channels, hidden_size)
-        self.input_dropout = nn.Dropout(input_dropout)
 
-    def forward(self, inputs: Tensor, before: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    @property
+    def entering_width(self) -> int:
+        """Number of inputs that the gates read at a time step: all but the times."""
+        return self.weight_ih.shape[1]
+
+    def forward(
+        self, inputs: Tensor, before: Tensor, keep: Tensor | None = None, keep_inputs: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Hidden states (batch, time, hidden) and the last one (1, batch, hidden).
 
         Args:
@@ -66,6 +71,8 @@ class GruD(nn.Module):
             before: (1, batch, hidden) hidden state before the first time step.
             keep: (1, batch, hidden) what the gates read of the hidden state is multiplied by this at every time
                 step; None: by 1.
+            keep_inputs: (1, batch, entering width) what the gates read of the inputs, in the order of `weight_ih`, is
+                multiplied by this at every time step; None: by 1. The decays read the inputs as they are.
         """
         # Numbers of half the length would lose the decays near 1, which is where they matter.
         with torch.autocast(inputs.device.type, enabled=False):
@@ -73,6 +80,10 @@ class GruD(nn.Module):
             fall, entering = self.prepare(steps)
             first = before[0].to(steps.dtype)
             kept = None if keep is None else keep[0].to(steps.dtype)
+            if keep_inputs is not None:
+                widths = [part.shape[2] for part in entering]
+                shares = torch.split(keep_inputs[0].to(steps.dtype), widths, dim=1)
+                entering = tuple(part * share for part, share in zip(entering, shares, strict=True))
             hidden = scan_gru_d(entering, fall, first, (self.weight_ih, self.weight_hh), self.bias, kept)
         return hidden.transpose(0, 1), hidden[-1:]
 
@@ -93,7 +104,7 @@ class GruD(nn.Module):
         estimate: Tensor = _Estimate.apply(value, mask, delta, self.input_rate, self.input_rate_bias)  # type: ignore[no-untyped-call]
         fall = functional.linear(delta, -self.hidden_decay.weight, -self.hidden_decay.bias)
         entering = (estimate, mask, *further, steps[..., layout.width :])
-        return fall, tuple(self.input_dropout(part) for part in entering)
+        return fall, entering
 
     @torch.no_grad()
     def begin_decays(self) -> None:

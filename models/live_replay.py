@@ -11,7 +11,7 @@ from models import running
 from models.encoded import Encoded
 from models.encoding import Encoding
 from models.live_record import Records
-from models.notes import NoteTokenizer
+from models.note_reader import NoteReader
 from models.series import Series
 from models.stay import Ints, Stays
 
@@ -41,7 +41,7 @@ def stay_blocks(stays: Stays) -> Iterator[Stays]:
         yield stays.select(range(begin, min(begin + BLOCK_STAYS, len(stays))))
 
 
-def encode_block(encoding: Encoding, stays: Stays, tokenizer: NoteTokenizer | None) -> Block:
+def encode_block(encoding: Encoding, stays: Stays, tokenizer: NoteReader | None) -> Block:
     """Encodes whole stays and keeps their series."""
     rows, grid = encoding.lay(stays, notes=tokenizer is not None)
     encoded = encoding.encode(stays, tokenizer=tokenizer, laid=(rows, grid))
@@ -61,7 +61,8 @@ def encoder_records(encoding: Encoding, block: Block, steps: Ints, records: Reco
     # Within a series steps ascend, so those that count stand first.
     counted = np.add.reduceat(within, series.starts[:-1], dtype=np.int64)
     last = (series.starts[:-1] + counted - 1)[counted > 0]
-    statistics = running.accumulate(series.starts, series.minute, series.score)[:, last]
+    starts = np.concatenate([[0], np.cumsum(counted[counted > 0])])
+    statistics = running.final(starts, series.minute[within], series.score[within])
     at = (stay[last], series.channel[last])
     records["since"][at] = encoded.time_min[series.step[last]]
     records["statistics"][at] = statistics.T

@@ -15,9 +15,13 @@ from models.stay import Floats, Ints
 # are taken since the channel's first minute, so that they are exact integers and a slope loses no digits.
 COUNT, FIRST_MIN, LAST_MIN, FIRST, LAST, LOW, HIGH, TOTAL, SUM_T, SUM_TT, SUM_TZ = range(11)
 STATISTICS = 11
+# What a channel's first score is at once.
+_BEGUN = np.array([[FIRST], [LOW], [HIGH]])
 
 # Added to the spread of time, in hours squared: two values a minute apart tell little of a trend.
 _TREND_RIDGE_H2 = 1.0
+# So few series are too few to be taken a minute at a time.
+_FEW_SERIES = 64
 
 
 def empty(channels: int) -> Floats:
@@ -47,21 +51,22 @@ def advanced(before: Floats, minute: Ints, score: Floats) -> Floats:
         minute: (m,) later than any minute before it of that channel.
         score: (m,) standard scores.
     """
-    after = np.empty(before.shape)
-    new = before[COUNT] == 0
-    first_min = np.where(new, minute, before[FIRST_MIN])
-    elapsed = minute - first_min
-    after[COUNT] = before[COUNT] + 1.0
-    after[FIRST_MIN] = first_min
+    after = np.array(before)
+    new = (after[COUNT] == 0.0).nonzero()[0]
+    if len(new):
+        after[FIRST_MIN, new] = minute[new]
+        after[_BEGUN, new] = score[new]
+    after[COUNT] += 1.0
     after[LAST_MIN] = minute
-    after[FIRST] = np.where(new, score, before[FIRST])
     after[LAST] = score
-    after[LOW] = np.where(new, score, np.minimum(before[LOW], score))
-    after[HIGH] = np.where(new, score, np.maximum(before[HIGH], score))
-    after[TOTAL] = before[TOTAL] + score
-    after[SUM_T] = before[SUM_T] + elapsed
-    after[SUM_TT] = before[SUM_TT] + elapsed * elapsed
-    after[SUM_TZ] = before[SUM_TZ] + elapsed * score
+    np.minimum(after[LOW], score, out=after[LOW])
+    np.maximum(after[HIGH], score, out=after[HIGH])
+    more = np.empty((STATISTICS - TOTAL, len(score)))
+    more[0] = score
+    elapsed = np.subtract(minute, after[FIRST_MIN], out=more[SUM_T - TOTAL])
+    np.multiply(elapsed, elapsed, out=more[SUM_TT - TOTAL])
+    np.multiply(elapsed, score, out=more[SUM_TZ - TOTAL])
+    after[TOTAL:] += more
     return after
 
 
@@ -76,18 +81,35 @@ def accumulate(starts: Ints, minute: Ints, score: Floats) -> Floats:
     Returns:
         (STATISTICS, m): row `m` knows its series up to and including it.
     """
-    out = np.empty((STATISTICS, len(minute)))
+    # A minute's statistics lie together: they are written at once, wherever its series stands.
+    out = np.empty((len(minute), STATISTICS)).T
     lengths = np.diff(starts)
     ordered = np.argsort(lengths, kind="stable")
+    ranked = lengths[ordered]
+    # Of many series, all take their next minute together; the few longest are laid as rectangles instead.
+    apart = max(len(ordered) - _FEW_SERIES, 0)
+    common = int(np.searchsorted(ranked, ranked[apart], side="left")) if apart else 0
+    _accumulate_together(out, starts[:-1][ordered[:common][::-1]], ranked[:common][::-1], minute, score)
     # Series of similar length share a rectangle; the padding is at the end, where nothing after it is read.
-    longest, begin = 1, 0
+    begin = common
+    longest = int(ranked[begin]) if begin < len(ordered) else 1
     while begin < len(ordered):
-        end = int(np.searchsorted(lengths[ordered], longest, side="right"))
+        end = int(np.searchsorted(ranked, longest, side="right"))
         if end > begin:
             chosen = ordered[begin:end]
             _accumulate_rectangle(out, starts[:-1][chosen], lengths[chosen], minute, score)
         begin, longest = end, max(longest + 1, longest * 5 // 4)
     return out
+
+
+def _accumulate_together(out: Floats, start: Ints, length: Ints, minute: Ints, score: Floats) -> None:
+    """One minute after the other, each of all series that have it; the longest series stand first."""
+    known = np.zeros((STATISTICS, len(start)))
+    for position in range(int(length[0]) if len(length) else 0):
+        having = int(np.searchsorted(-length, -position, side="left"))
+        at = start[:having] + position
+        known = advanced(known[:, :having], minute[at], score[at])
+        out[:, at] = known
 
 
 def _accumulate_rectangle(out: Floats, start: Ints, length: Ints, minute: Ints, score: Floats) -> None:
@@ -108,6 +130,26 @@ def _accumulate_rectangle(out: Floats, start: Ints, length: Ints, minute: Ints, 
     out[SUM_T, at] = np.cumsum(elapsed, axis=1)[real]
     out[SUM_TT, at] = np.cumsum(elapsed * elapsed, axis=1)[real]
     out[SUM_TZ, at] = np.cumsum(elapsed * z, axis=1)[real]
+
+
+def final(starts: Ints, minute: Ints, score: Floats) -> Floats:
+    """(STATISTICS, s) statistics after the last observation of each of many series; arguments as of `accumulate`.
+
+    Sums run in another order than one observation after the other, so they may differ in the last digit.
+    """
+    begin, last = starts[:-1], starts[1:] - 1
+    count = np.diff(starts)
+    out = np.empty((STATISTICS, len(begin)))
+    if not len(begin):
+        return out
+    elapsed = (minute - np.repeat(minute[begin], count)).astype(np.float64)
+    out[COUNT], out[FIRST_MIN], out[LAST_MIN] = count, minute[begin], minute[last]
+    out[FIRST], out[LAST] = score[begin], score[last]
+    out[LOW], out[HIGH] = np.minimum.reduceat(score, begin), np.maximum.reduceat(score, begin)
+    sums = ((TOTAL, score), (SUM_T, elapsed), (SUM_TT, elapsed * elapsed), (SUM_TZ, elapsed * score))
+    for row, column in sums:
+        out[row] = np.add.reduceat(column, begin)
+    return out
 
 
 def mean(statistics: Floats) -> Floats:

@@ -13,7 +13,7 @@ import torch
 from models.bundle import Bundle
 from models.ensemble import Ensemble, spread
 from models.forward import score_members
-from models.notes import NoteTokenizer
+from models.note_reader import NoteReader
 from models.stay import Floats, Ints, Stays
 from models.uncertainty import Bools
 
@@ -68,7 +68,7 @@ class Scorer:
         self,
         bundle: Bundle,
         network: Ensemble,
-        tokenizer: NoteTokenizer | None = None,
+        tokenizer: NoteReader | None = None,
         *,
         digest: str = "",
         card: str = "",
@@ -111,8 +111,10 @@ class Scorer:
         """
         if members.shape[1] == 1:
             return np.zeros((len(members), members.shape[2]))
-        risks = [self.bundle.calibration.apply(members[:, k], hours) for k in range(members.shape[1])]
-        return spread(np.stack(risks, axis=1), self.network.weights)
+        # A row a member, so that all are calibrated in one call.
+        rows = members.reshape(-1, members.shape[2])
+        risks = self.bundle.calibration.apply(rows, np.repeat(hours, members.shape[1]))
+        return spread(risks.reshape(members.shape), self.network.weights)
 
 
 def resolve_device(name: str) -> str:

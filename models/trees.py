@@ -1,6 +1,6 @@
 """Boosted trees as a member of an ensemble: the features of a time step in, its logits out, whatever came before.
 
-LightGBM's text format is read, never a pickle; LightGBM itself is imported only when an artifact names trees.
+LightGBM's text format is read, never a pickle; LightGBM's library is loaded only when an artifact names trees.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from models.batch import Chunk
 from models.errors import ArtifactError
 from models.state import State
 from models.stay import Floats
+from models.tree_library import Booster, LibraryError, library
 from models.tree_text import check_tree_text
 
 
@@ -39,10 +40,10 @@ class TreeMember(nn.Module):
     def __init__(self, texts: Sequence[str], *, width: int, outputs: int) -> None:
         super().__init__()
         self.texts, self.width, self.outputs = tuple(texts), width, outputs
-        self._boosters = [_booster(text, width) for text in self.texts]
-        given = sum(booster.num_model_per_iteration() for booster in self._boosters)
-        if given != outputs or any(booster.num_feature() != width for booster in self._boosters):
-            widths = sorted({booster.num_feature() for booster in self._boosters})
+        self.boosters = [_booster(text, width) for text in self.texts]
+        given = sum(booster.outputs for booster in self.boosters)
+        if given != outputs or any(booster.features != width for booster in self.boosters):
+            widths = sorted({booster.features for booster in self.boosters})
             raise ArtifactError(
                 f"trees must give {outputs} outputs of {width} features, got {given} of {widths}; train again"
             )
@@ -66,23 +67,18 @@ class TreeMember(nn.Module):
 
     def predict(self, features: NDArray[Any]) -> Floats:
         """Logits (rows, outputs) of features (rows, width)."""
-        return np.concatenate([_predict(booster, features) for booster in self._boosters], axis=1)
+        return np.concatenate([booster.predict(features) for booster in self.boosters], axis=1)
 
 
-def _booster(text: str, width: int) -> Any:
+def _booster(text: str, width: int) -> Booster:
     try:
-        import lightgbm  # an extra: only artifacts with trees need it
+        library()  # an extra: only artifacts with trees need it
     except ImportError as error:
         raise ArtifactError(
             "lightgbm must be installed to score with boosted trees, got none; pip install 'sequela[trees]'"
         ) from error
     check_tree_text(text, width=width)
     try:
-        return lightgbm.Booster(model_str=text)
-    except (lightgbm.basic.LightGBMError, ValueError) as error:
+        return Booster(text)
+    except LibraryError as error:
         raise ArtifactError("trees must be LightGBM's model text, got another; fetch the artifact again") from error
-
-
-def _predict(booster: Any, rows: NDArray[Any]) -> Floats:
-    value = np.asarray(booster.predict(rows, raw_score=True, num_threads=1), dtype=np.float64)
-    return value[:, None] if value.ndim == 1 else value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,9 +76,12 @@ class VennAbers:
     def interval(self, score: ArrayLike) -> tuple[Floats, Floats]:
         """Lower and upper ends, of the score's shape."""
         at = np.asarray(score, dtype=np.float64)
-        low = np.array(self.low)[np.searchsorted(np.array(self.low_from), at, side="right")]
-        high = np.array(self.high)[np.searchsorted(np.array(self.high_to), at, side="left")]
-        return low, high
+        low_from, low, high_to, high = self._steps
+        return low[np.searchsorted(low_from, at, side="right")], high[np.searchsorted(high_to, at, side="left")]
+
+    @cached_property
+    def _steps(self) -> tuple[Floats, Floats, Floats, Floats]:
+        return np.array(self.low_from), np.array(self.low), np.array(self.high_to), np.array(self.high)
 
 
 def _with_an_event(count: Ints, events: Ints) -> list[Corner]:
