@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.network import RecurrentNetwork
+from models.streaming import StreamingNetwork
 from pipelines.auxiliary import AuxiliaryBatch, AuxiliaryGroup
 from pipelines.objective import Objective
 
@@ -51,7 +51,7 @@ class AuxiliaryHeads(nn.Module):
 
 
 @contextlib.contextmanager
-def head_inputs(network: RecurrentNetwork) -> Iterator[list[Tensor]]:
+def head_inputs(network: StreamingNetwork) -> Iterator[list[Tensor]]:
     """Collects what the task's head reads, (batch, time, width) a call, while the network runs."""
     read: list[Tensor] = []
 
@@ -65,7 +65,7 @@ def head_inputs(network: RecurrentNetwork) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def trained_parts(network: RecurrentNetwork, heads: AuxiliaryHeads | None) -> nn.Module:
+def trained_parts(network: StreamingNetwork, heads: AuxiliaryHeads | None) -> nn.Module:
     """The network, and the heads beside its own where there are any: everything whose weights are trained."""
     return network if heads is None else nn.ModuleList([network, heads])
 

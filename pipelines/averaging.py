@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from models.network import RecurrentNetwork
+from models.streaming import StreamingNetwork
 
 
 class AveragedNetwork(nn.Module):
@@ -20,14 +20,14 @@ class AveragedNetwork(nn.Module):
     Source: Polyak and Juditsky 1992; the ramp (1 + t) / (10 + t) follows common practice.
     """
 
-    def __init__(self, network: RecurrentNetwork, decay: float) -> None:
+    def __init__(self, network: StreamingNetwork, decay: float) -> None:
         super().__init__()
         self.network = copy.deepcopy(network).requires_grad_(requires_grad=False)
         self.decay = decay
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, network: RecurrentNetwork) -> None:
+    def update(self, network: StreamingNetwork) -> None:
         """Moves the average towards the weights of `network`."""
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1 - keep)

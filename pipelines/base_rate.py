@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 
 from models.cut import read_rows
 from models.errors import DataError
-from models.network import RecurrentNetwork
 from models.stay import Floats
+from models.streaming import StreamingNetwork
 from models.task import TargetKind, TaskSpec
 from pipelines.labels import StepTargets
 
@@ -54,7 +55,7 @@ class TargetSums:
         return TargetSums(weight, value, classes)
 
 
-def set_output_bias(network: RecurrentNetwork, sums: TargetSums, task: TaskSpec, *, positive_weight: float) -> None:
+def set_output_bias(network: StreamingNetwork, sums: TargetSums, task: TaskSpec, *, positive_weight: float) -> None:
     """Sets the head's bias to the best constant answer, so that training does not spend steps on the base rate."""
     match task.kind:
         case TargetKind.REGRESSION:
@@ -64,4 +65,4 @@ def set_output_bias(network: RecurrentNetwork, sums: TargetSums, task: TaskSpec,
         case TargetKind.MULTICLASS:
             bias = np.log((sums.classes + 0.5) / (sums.classes.sum() + 0.5 * len(sums.classes)))
     with torch.no_grad():
-        network.head.bias.copy_(torch.from_numpy(bias))
+        cast("torch.Tensor", network.head.bias).copy_(torch.from_numpy(bias))

@@ -39,7 +39,8 @@ def figure_text(entry: Mapping[str, Any] | None) -> str:
         return ""
     if entry.get("low") is None or entry.get("high") is None:
         return f"{entry['value']:.3f}"
-    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+    few = " (few events)" if entry.get("few_events") else ""
+    return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]{few}"
 
 
 def _alerts(table: Mapping[str, Any]) -> str:

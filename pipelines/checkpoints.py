@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from models.cut import read_rows
 from models.encoded import Encoded
 from models.errors import ConfigError
-from models.network import RecurrentNetwork
 from models.record import to_plain
+from models.streaming import StreamingNetwork
 from pipelines.base_rate import TargetSums
 
 
@@ -78,13 +78,13 @@ class RunFolder:
         loaded: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         return loaded
 
-    def save_best(self, network: RecurrentNetwork) -> None:
+    def save_best(self, network: StreamingNetwork) -> None:
         """Replaces the best weights."""
         beside = self.best.with_suffix(".part")
         save_file({name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}, beside)
         beside.replace(self.best)
 
-    def load_best(self, network: RecurrentNetwork) -> None:
+    def load_best(self, network: StreamingNetwork) -> None:
         """Puts the best weights into a network."""
         network.load_state_dict(load_file(self.best))
 

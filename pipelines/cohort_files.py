@@ -17,35 +17,47 @@ import pyarrow.parquet as pq
 from models.errors import DataError
 
 HEADER = "cohort.json"
+# A corpus of documents is such a folder too, told from a cohort by its header's name.
+CORPUS_HEADER = "corpus.json"
 TABLES = ("observations", "stays", "outcomes", "notes")
 _ABANDONED_S = 86_400
 
 
-def check_target(folder: Path) -> None:
-    """Refuses a place that holds anything but a cohort, so that nothing else is ever overwritten.
+def is_corpus(folder: Path) -> bool:
+    """Whether the folder holds a corpus of documents."""
+    return (folder / CORPUS_HEADER).is_file()
+
+
+def check_target(folder: Path, *, header_name: str = HEADER) -> None:
+    """Refuses a place that holds anything but a cohort (or corpus), so that nothing else is ever overwritten.
 
     Raises:
         DataError: if there is a file, or a folder with other content.
     """
-    if not folder.exists() or (folder / HEADER).is_file():
+    if not folder.exists() or (folder / header_name).is_file():
         return
     if not folder.is_dir() or any(folder.iterdir()):
-        raise DataError(f"out must be a new folder, an empty one or a cohort, got {folder} with other content; rename")
+        kind = Path(header_name).stem
+        raise DataError(f"out must be a new folder, an empty one or a {kind}, got {folder} with other content; rename")
 
 
-def write_folder(tables: Mapping[str, pa.Table], header: Mapping[str, Any], folder: Path) -> None:
+def write_folder(
+    tables: Mapping[str, pa.Table], header: Mapping[str, Any], folder: Path, *, header_name: str = HEADER
+) -> None:
     """Writes to a hidden sibling and renames it, so that a killed process leaves the old cohort or none.
 
     Raises:
         DataError: if `folder` holds anything but a cohort, or cannot be written.
     """
-    check_target(folder)
+    check_target(folder, header_name=header_name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
         try:
-            _write_files(tables, header, part)
+            _write_files(tables, part)
+            text = json.dumps(header, indent=1, ensure_ascii=False)
+            (part / header_name).write_text(text + "\n", encoding="utf-8")
             _replace(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -55,13 +67,12 @@ def write_folder(tables: Mapping[str, pa.Table], header: Mapping[str, Any], fold
         ) from error
 
 
-def _write_files(tables: Mapping[str, pa.Table], header: Mapping[str, Any], part: Path) -> None:
+def _write_files(tables: Mapping[str, pa.Table], part: Path) -> None:
     part.chmod(0o755)  # mkdtemp's 0o700 would hide the cohort from the service's other users
     for name, table in tables.items():
         # Columns of indices repeat: a dictionary halves their size. Values hardly do, and it would cost time.
         keys = [c for c in table.column_names if c in {"stay", "time_min", "channel", "outcome", "kind"}]
         pq.write_table(table, part / f"{name}.parquet", compression="zstd", use_dictionary=keys)
-    (part / HEADER).write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -86,21 +97,21 @@ def _replace(part: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def read_header(folder: Path, *, schema_version: int) -> dict[str, Any]:
-    """The header of a cohort.
+def read_header(folder: Path, *, schema_version: int, header_name: str = HEADER) -> dict[str, Any]:
+    """The header of a cohort (or corpus).
 
     Raises:
         DataError: if the folder is no cohort, or one of another schema version.
     """
-    path = folder / HEADER
+    path, kind = folder / header_name, Path(header_name).stem
     try:
         header = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cohort must be a folder of `sequela prepare`, got {folder} without a readable {HEADER}; prepare one"
+            f"{kind} must be a folder of `sequela prepare`, got {folder} without a readable {header_name}; prepare one"
         ) from error
     if not isinstance(header, dict) or header.get("schema_version") != schema_version:
-        raise DataError(f"schema version of {path} must be {schema_version}, got another one; prepare the cohort again")
+        raise DataError(f"schema version of {path} must be {schema_version}, got another one; prepare the {kind} again")
     return header
 
 
@@ -115,5 +126,5 @@ def read_table(folder: Path, name: str) -> pa.Table:
         return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
-            f"{path} must be a Parquet file of the cohort, got a missing or damaged one; prepare again"
+            f"{path} must be a Parquet file of `sequela prepare`, got a missing or damaged one; prepare again"
         ) from error

@@ -10,6 +10,7 @@ import numpy as np
 from models.calibration import Calibration
 from models.ensemble import Ensemble, MemberKind, MemberSpec, combine
 from models.forward import score_members
+from models.network import Reads
 from models.stay import Floats
 from models.uncertainty import Uncertainty
 from pipelines.baselines import BaselineScores, part_scores
@@ -21,6 +22,7 @@ from pipelines.scores import StepScores
 from pipelines.split import Part
 
 NETWORKS_ALONE, SINGLE_NETWORK = "networks_alone", "single_network"
+WITHOUT_NOTES, NOTES_ALONE = "without_notes", "notes_alone"
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,11 @@ def calibrated(
 def members_alone(
     members: Members, logits: MemberLogits, data: Dataset, config: RunConfig
 ) -> dict[str, BaselineScores]:
-    """What the ensemble gains: the networks without the trees, and the first of several networks, each calibrated."""
+    """What the ensemble gains, each calibrated.
+
+    The networks without the trees, the first of several networks, and where members differ in it, those that read no
+    notes and those that read nothing else.
+    """
     networks = [spec.weight if spec.kind is MemberKind.NETWORK else 0.0 for spec in members.specs]
     first = [1.0, *(0.0 for _ in members.specs[1:])]
     # The networks that are as the first one, but for the fold that they leave out.
@@ -144,4 +150,17 @@ def members_alone(
         found[NETWORKS_ALONE] = calibrated(logits, networks, data, config).scores
     if len(members.fits) > 1:
         found[SINGLE_NETWORK] = calibrated(logits, first, data, config, like=rounds).scores
+    apart = any(spec.network is not None and spec.network.reads is not Reads.ALL for spec in members.specs)
+    for name, chosen in notes_weights(members.specs).items():
+        if apart and config.notes.enabled and 0 < np.count_nonzero(chosen) < len(chosen):
+            found[name] = calibrated(logits, chosen, data, config).scores
     return found
+
+
+def notes_weights(specs: Sequence[MemberSpec]) -> dict[str, list[float]]:
+    """Weights of the members that read no notes, and of those that read nothing else; 0 for all others."""
+    reads = [Reads.SIGNALS if spec.network is None else spec.network.reads for spec in specs]
+    return {
+        name: [spec.weight if own is wanted else 0.0 for spec, own in zip(specs, reads, strict=True)]
+        for name, wanted in ((WITHOUT_NOTES, Reads.SIGNALS), (NOTES_ALONE, Reads.NOTES))
+    }

@@ -16,7 +16,7 @@ from models.layout import Layout
 from models.network import NetworkConfig
 from models.notes import NotesConfig
 from models.record import from_plain
-from models.task import TaskSpec
+from models.task import TargetKind, TaskSpec
 from pipelines.baselines import BaselinesConfig
 from pipelines.calibration_config import CalibrationConfig
 from pipelines.encoded_cache import CacheConfig
@@ -25,6 +25,7 @@ from pipelines.evaluation_config import EvaluationConfig
 from pipelines.pretraining_config import PretrainingConfig
 from pipelines.retrain_config import RetrainConfig
 from pipelines.split import SplitConfig
+from pipelines.text.identifiers.guard import IdentifiersConfig
 from pipelines.training_config import Monitor, TrainingConfig
 from pipelines.tune_config import TuneConfig
 
@@ -47,6 +48,7 @@ class RunConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
     notes: NotesConfig = field(default_factory=NotesConfig)
+    identifiers: IdentifiersConfig = field(default_factory=IdentifiersConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
@@ -66,6 +68,10 @@ class RunConfig:
         networks = [self.ensemble.network(self.network, k) for k in range(self.ensemble.members)]
         if any(network.cell is Cell.GRU_D for network in networks):
             Layout.required(Layout.of(1, self.encoding.features))
+        if self.ensemble.fit_weights and self.task.kind is not TargetKind.BINARY:
+            raise ConfigError(
+                f"ensemble.fit_weights must go with a binary task, got '{self.task.kind}'; state the weights instead"
+            )
         for k in range(self.ensemble.members):
             self.ensemble.training(self.training, k)  # refuses what a variant must not say
         if self.ensemble.folds and (self.calibration.include_validation or self.training.monitor is not Monitor.LAST):

@@ -11,7 +11,7 @@ import numpy as np
 from models.encoded import Encoded
 from models.encoding import Encoding
 from models.errors import DataError
-from models.notes import NoteTokenizer
+from models.note_reader import NoteReader, train_reader
 from models.stay import Ints, Stays
 from pipelines.auxiliary import AuxiliaryTargets, auxiliary_targets
 from pipelines.cohort import Cohort
@@ -41,7 +41,7 @@ class FittedFeatures:
     """
 
     encoding: Encoding
-    tokenizer: NoteTokenizer | None
+    tokenizer: NoteReader | None
     patients: str
 
 
@@ -190,8 +190,8 @@ def _encode_part(
     return replace(encoded, layout=fitted.encoding.layout)
 
 
-def _train_tokenizer(stays: Stays, patient_id: list[str], config: RunConfig) -> NoteTokenizer | None:
+def _train_tokenizer(stays: Stays, patient_id: list[str], config: RunConfig) -> NoteReader | None:
     if not config.notes.enabled:
         return None
     patients = [patient_id[i] for i in stays.stay_of_note()]
-    return NoteTokenizer.train(list(stays.note_text), patients, config.notes)
+    return train_reader(list(stays.note_text), patients, config.notes)

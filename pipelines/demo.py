@@ -42,7 +42,7 @@ def run_demo(folder: Path, config_file: Path, *, stays: int, dashboard: bool, sa
             [cohort], config, folder=folder / "work", progress=False, say=say, on_epoch=publication.log_epoch
         )
         version = publication.register(trained)
-    for line in metric_lines(trained.metrics, trained.baselines):
+    for line in metric_lines(trained.metrics, trained.baselines, of="hold-out"):
         say(f"  {line}")
     say(f"  best reachable AUROC (risk known to the simulator): {best_reachable_auroc(cohort):.3f}")
     say(f"3/5 register: models:/{config.name}/{version}, alias challenger")

@@ -23,7 +23,7 @@ import numpy as np
 from models.encoded import Encoded
 from models.encoding import Encoding
 from models.errors import ConfigError
-from models.notes import NoteTokenizer
+from models.note_reader import NoteReader
 from models.record import to_plain
 from models.stay import Ints
 from pipelines.held_folder import PARTIAL, HeldFolder, hold, new_held_folder, remove_left, remove_unheld
@@ -57,7 +57,7 @@ class CacheConfig:
             raise ConfigError(f"cache.max_gib must be above 0, got {self.max_gib}; set cache.enabled to false for none")
 
 
-def entry_key(fingerprint: str, index: Ints, encoding: Encoding, tokenizer: NoteTokenizer | None) -> str:
+def entry_key(fingerprint: str, index: Ints, encoding: Encoding, tokenizer: NoteReader | None) -> str:
     """Names everything that decides encoded stays: the cohort, which stays, what was fitted, and the code.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,13 +33,17 @@ class Variant:
     Args:
         network: keys of [network] in which it differs.
         training: keys of [training] in which it differs.
+        weight: of its members' logits among the networks', relative to the other kinds.
     """
 
     network: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuses keys that members cannot differ in."""
+        """Refuses keys that members cannot differ in, and a weight that leaves a kind out."""
+        if not self.weight > 0:
+            raise ConfigError(f"ensemble.variants.weight must be above 0, got {self.weight}; drop the kind for none")
         other = sorted(set(self.training) - set(VARIED))
         if other:
             raise ConfigError(
@@ -60,7 +65,9 @@ class EnsembleConfig:
             as [network] and [training] say.
         trees: boosted trees over the features of a step are members too, one a fold, with the settings of
             `[baselines]`.
-        trees_weight: share of the trees in the model's logit; the networks share the rest evenly.
+        trees_weight: share of the trees in the model's logit; the networks share the rest, by their kinds' weights.
+        fit_weights: kinds of members are weighed against each other by what they say of patients whom they never saw;
+            the weights above are then where that begins. Needs folds.
     """
 
     members: int = 1
@@ -68,6 +75,7 @@ class EnsembleConfig:
     variants: tuple[Variant, ...] = ()
     trees: bool = False
     trees_weight: float = 0.5
+    fit_weights: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what makes no ensemble."""
@@ -83,6 +91,11 @@ class EnsembleConfig:
                 f"ensemble.variants must be at most {self.members // max(self.folds, 1)}, one for each round of folds, "
                 f"got {len(self.variants)}; raise ensemble.members or drop variants"
             )
+        if self.fit_weights and not self.folds:
+            raise ConfigError(
+                "ensemble.fit_weights must go with ensemble.folds, got 0 folds: weights are fitted on patients whom "
+                "members never saw; set ensemble.folds to 4"
+            )
         if not 0 < self.trees_weight < 1:
             raise ConfigError(
                 f"ensemble.trees_weight must lie between 0 and 1, got {self.trees_weight}; "
@@ -96,10 +109,11 @@ class EnsembleConfig:
             >>> [member.weight for member in EnsembleConfig(members=2, trees=True).specs(NetworkConfig(), seed=0)]
             [0.25, 0.25, 0.5]
         """
-        share = (1.0 - self.trees_weight if self.trees else 1.0) / self.members
+        weights = [self._variant(k).weight for k in range(self.members)]
+        share = (1.0 - self.trees_weight if self.trees else 1.0) / math.fsum(weights)
         networks = tuple(
-            MemberSpec(MemberKind.NETWORK, share, seed + k, self.network(network, k), self._fold(k))
-            for k in range(self.members)
+            MemberSpec(MemberKind.NETWORK, share * weight, seed + k, self.network(network, k), self._fold(k))
+            for k, weight in enumerate(weights)
         )
         forests = max(self.folds, 1) if self.trees else 0
         trees = (

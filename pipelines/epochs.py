@@ -25,6 +25,7 @@ import torch
 from tqdm import tqdm
 
 from models.encoded import Encoded
+from models.network import RecurrentNetwork
 from models.task import TaskSpec
 from pipelines.checkpoints import RunFolder
 from pipelines.epoch_sums import EpochSums
@@ -201,8 +202,8 @@ class Epochs(pl.Callback):
 
 
 def _trace(module: TapeModule) -> Norms:
-    """Norms of gradients over time on some training stays; none for a bidirectional network."""
-    if not module.network.streams:
+    """Norms of gradients over time on some training stays; none for a bidirectional network or one of texts."""
+    if not isinstance(module.network, RecurrentNetwork) or not module.network.streams:
         return {}
     sample = sample_chunk(*module.train_part, stays=_SAMPLE_STAYS, length=_SAMPLE_STEPS)
     target, weight = (part.to(module.device) for part in (sample.target, sample.weight))
@@ -211,13 +212,17 @@ def _trace(module: TapeModule) -> Norms:
 
 def best_row(history: list[dict[str, float]], monitor: Monitor) -> int | None:
     """The first best epoch, or the last where that is asked for; None while no figure is finite."""
-    if monitor is Monitor.LAST:
-        sound = [i for i, row in enumerate(history) if math.isfinite(row[str(Monitor.LOSS)])]
-        return sound[-1] if sound else None
-    sign = 1.0 if monitor is Monitor.LOSS else -1.0
-    figures = [sign * row[str(monitor)] for row in history]
+    sign = 1.0 if judge_of(monitor) is Monitor.LOSS else -1.0
+    figures = [sign * row[str(judge_of(monitor))] for row in history]
     finite = [i for i, value in enumerate(figures) if math.isfinite(value)]
+    if monitor is Monitor.LAST:
+        return finite[-1] if finite else None
     return min(finite, key=lambda i: figures[i]) if finite else None
+
+
+def judge_of(monitor: Monitor) -> Monitor:
+    """The figure that must be finite for an epoch to be kept."""
+    return Monitor.LOSS if monitor is Monitor.LAST else monitor
 
 
 def stop_on_signal(stop: Path) -> dict[signal.Signals, Any]:

@@ -13,6 +13,7 @@ from models.stay import Floats, Ints
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines import challenge_scores, metrics
 from pipelines.bootstrap import Estimates, estimate
+from pipelines.cautions import few_events
 from pipelines.evaluation_config import EvaluationConfig
 from pipelines.merged_rows import MakeStatistic, estimate_rows
 from pipelines.scores import StepScores
@@ -40,7 +41,8 @@ def evaluate(
     Returns:
         `stays`, `patients`, `events`, `unlabelled_stays`, `metrics` (of the first output, or over all
         classes), `outputs` (metrics of every output by its name), `undefined` (metrics that these stays do
-        not define, with the reason), `disclaimer`.
+        not define, with the reason), `cautions` (what a reader must not take from the figures; a metric that rests on
+        fewer than `config.min_events` patients of a kind holds `few_events` too), `disclaimer`.
     """
     settings = config or EvaluationConfig()
     judge = _Judge(scores, task, settings, dict(thresholds or {}))
@@ -55,6 +57,7 @@ def evaluate(
         "metrics": whole.metrics,
         "outputs": {name: found.metrics for name, found in outputs.items()},
         "undefined": {**undefined, **(whole.undefined if task.kind is TargetKind.MULTICLASS else {})},
+        "cautions": judge.cautions,
         "disclaimer": f"{DISCLAIMER_EN} {DISCLAIMER_JA}",
     }
 
@@ -115,6 +118,7 @@ class _Judge:
         self.config = config
         self.thresholds = thresholds
         self.patient_of_step = scores.patient_index[scores.stay_of_step]
+        self.cautions: list[str] = []
 
     def output(self, k: int) -> Estimates:
         """Metrics of one output; of a class, against all others."""
@@ -128,6 +132,7 @@ class _Judge:
                 self._add_probabilities(found, rows, k, suffix)
         if self.task.kind is TargetKind.BINARY:
             self._add_challenge_scores(found, k)
+        self._warn(found, k, target)
         return found
 
     def classes(self) -> Estimates:
@@ -136,7 +141,33 @@ class _Judge:
         for suffix, rows in self._occasions(0):
             label = self.scores.label[rows, 0].astype(np.int64)
             self._add(found, metrics.class_errors(label, self.scores.risk[rows]), rows, suffix)
+        for k in range(len(self.task.classes)):
+            self._mark(found, k, 0)
         return found
+
+    def _warn(self, found: Estimates, k: int, target: int) -> None:
+        """Adds a caution where the output is judged on too few patients, and marks what is."""
+        rows = judged_rows(self.scores, self.task, target)
+        if few := few_events(self._kinds(rows, k), self.config.min_events):
+            self.cautions.append(f"{self.task.output_names[k]}: {few}")
+        self._mark(found, k, target)
+
+    def _mark(self, found: Estimates, k: int, target: int) -> None:
+        """Sets `few_events` in metrics of hours and of the whole that rest on too few patients."""
+        suffixes = [f"_at_{hour:g}h" for hour in self.config.hours]
+        for suffix, rows in self._occasions(target):
+            if few_events(self._kinds(rows, k), self.config.min_events):
+                for name, entry in found.metrics.items():
+                    if name.endswith(suffix) if suffix else not name.endswith(tuple(suffixes)):
+                        entry["few_events"] = True
+
+    def _kinds(self, rows: Ints, k: int) -> tuple[int, ...]:
+        """Patients of these rows with the event and without it; of a number all of them."""
+        patient = self.patient_of_step[rows]
+        if self.task.kind is TargetKind.REGRESSION:
+            return (len(np.unique(patient)),)
+        positive = self._positive(rows, k) > 0
+        return tuple(len(np.unique(patient[kind])) for kind in (positive, ~positive))
 
     def _occasions(self, target: int) -> Iterator[tuple[str, Ints]]:
         """Suffix of the metrics' names and rows: where the task is judged, then at every hour."""

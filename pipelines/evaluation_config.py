@@ -32,6 +32,8 @@ class EvaluationConfig:
         subgroups: static variables by which the figures are broken down; one that a cohort lacks is said to be so.
         subgroup_cuts: where numeric ones are cut; a value on a cut belongs to the upper band.
         min_group: stays, and stays with and without the event, below which a group has no figure.
+        min_events: patients with the event, and without it, below which figures come with a caution: so few draws of
+            patients differ too little for an interval.
     """
 
     bootstrap: int = 1000
@@ -47,6 +49,7 @@ class EvaluationConfig:
     subgroups: tuple[str, ...] = ("age", "sex", "icu_type", "unit_2019", "hospital")
     subgroup_cuts: dict[str, tuple[float, ...]] = field(default_factory=_age_bands)
     min_group: int = 5
+    min_events: int = 10
 
     def __post_init__(self) -> None:
         """Refuses settings that cannot hold."""
@@ -86,6 +89,8 @@ class EvaluationConfig:
                 )
         if self.min_group < 1:
             raise ConfigError(f"evaluation.min_group must be at least 1, got {self.min_group}; 5 hides small groups")
+        if self.min_events < 1:
+            raise ConfigError(f"evaluation.min_events must be at least 1, got {self.min_events}; for example 10")
 
     @property
     def resampling(self) -> Resampling:

@@ -38,6 +38,7 @@ FITTED_ON = {
     "network": Part.TRAIN,
     "trees": Part.TRAIN,
     "best_epoch": Part.VALIDATION,
+    "member_weights": Part.CALIBRATION,
     "calibration": Part.CALIBRATION,
     "uncertainty": Part.CALIBRATION,
     "thresholds": Part.CALIBRATION,
@@ -186,8 +187,15 @@ def fitted_parts(cohort: Cohort, config: RunConfig, data: Dataset) -> dict[str, 
         for left_out in (True, False):
             patients = [p for p, own in zip(train, folds.tolist(), strict=True) if (own != fold) == left_out]
             sets[_fold_words(fold, left_out=left_out)] = patients
-    words = {patients_digest(patients, config.split.key): name for name, patients in sets.items()}
-    return {thing: words.get(digest) for thing, digest in data.fitted_on.items()}
+    words: dict[str, list[str | None]] = {}
+    for name, patients in sets.items():
+        words.setdefault(patients_digest(patients, config.split.key), []).append(name)
+    found = {}
+    for thing, digest in data.fitted_on.items():
+        # Of two folds, one is also all but the other: the same patients have two names.
+        names, own = words.get(digest, [None]), _own_patients(thing, config.ensemble.folds)
+        found[thing] = own if own in names else names[0]
+    return found
 
 
 def check_left_out(data: Dataset, members: Sequence[MemberSpec], known: NDArray[np.bool_]) -> tuple[Finding, ...]:

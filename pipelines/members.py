@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from models.ensemble import Ensemble, Member, MemberSpec
+from models.network import Reads
 from models.trees import TreeMember
 from pipelines.checkpoints import RunFolder
 from pipelines.config import RunConfig
@@ -165,9 +166,10 @@ def _start(
     """Weights from which a network starts: a parent's, or pre-trained ones; None without either."""
     if data.parent is not None:
         return data.parent.weights(number)
-    if not config.pretraining.epochs:
-        return None
     spec = config.ensemble.specs(config.network, config.seed)[number]
+    # What is learnt beforehand are values, and a network that reads notes alone would have to guess them.
+    if not config.pretraining.epochs or (spec.network is not None and spec.network.reads is Reads.NOTES):
+        return None
     train = data.saw("pretraining", data.parts[Part.TRAIN])
     return pretrain(
         train.stays,
@@ -187,7 +189,7 @@ def _start(
 
 
 def _trees_line(spec: MemberSpec, *, kept: bool) -> str:
-    fold = "" if spec.fold is None else f" without fold {spec.fold + 1}"
+    fold = "" if spec.fold is None else f" without fold {spec.fold}"
     return "  kept the parent's boosted trees" if kept else f"  fitted the boosted trees{fold}"
 
 

@@ -16,6 +16,7 @@ from models.grid import GridKind
 from models.record import to_plain
 from models.task import LabelScope, TargetKind
 from pipelines.card_sections import card_sections, figure_text
+from pipelines.cautions import card_cautions
 
 # Order of the card's table; other figures follow in their own order.
 FIRST_METRICS = ("auroc", "auprc", "brier", "ece", "calibration_slope", "calibration_intercept", "rmse", "mae")
@@ -71,13 +72,14 @@ def card_markdown(facts: Mapping[str, Any]) -> str:
         f"# {facts['name']}",
         f"> **{DISCLAIMER_EN}**\n>\n> **{DISCLAIMER_JA}**",
         f"## Intended use\n\n{facts['intended_use']}",
-        f"## Data\n\n{_bullets(_flat(facts['data']))}",
+        *card_cautions(facts),
+        f"## Data\n\n{bullets(flat(facts['data']))}",
         f"## Figures on the hold-out\n\n{_figures(facts['metrics'])}",
         *card_sections(facts),
         f"## Calibration\n\n{_calibration(facts)}",
-        f"## Model\n\n{_bullets(facts['network'].items())}\n- channels: {', '.join(facts['channels'])}",
+        f"## Model\n\n{bullets(facts['network'].items())}\n- channels: {', '.join(facts['channels'])}",
         "## Limits\n\n" + "\n".join(f"- {line}" for line in LIMITS),
-        f"## Made with\n\n{_bullets(facts['versions'].items())}\n- created: {facts['created']}",
+        f"## Made with\n\n{bullets(facts['versions'].items())}\n- created: {facts['created']}",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -145,7 +147,8 @@ def _figures(table: Mapping[str, Any]) -> str:
     return "\n".join(head + rows)
 
 
-def _flat(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+def flat(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Names and values, a table within as one line."""
     for name, value in facts.items():
         if isinstance(value, Mapping):
             yield name, ", ".join(f"{k} {v}" for k, v in value.items())
@@ -153,5 +156,6 @@ def _flat(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
             yield name, value
 
 
-def _bullets(facts: Iterable[tuple[str, Any]]) -> str:
+def bullets(facts: Iterable[tuple[str, Any]]) -> str:
+    """A line a fact, as Markdown."""
     return "\n".join(f"- {name}: {value}" for name, value in facts)

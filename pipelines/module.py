@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from models.encoded import Encoded
-from models.network import RecurrentNetwork
 from models.state import State
+from models.streaming import StreamingNetwork
 from pipelines.auxiliary import AuxiliaryTargets
 from pipelines.auxiliary_heads import AuxiliaryHeads, head_inputs, no_loss, trained_parts
 from pipelines.averaging import AveragedNetwork
@@ -46,7 +46,7 @@ class TapeModule(pl.LightningModule):
 
     def __init__(
         self,
-        network: RecurrentNetwork,
+        network: StreamingNetwork,
         *,
         objective: Objective,
         training: TrainingConfig,
@@ -57,8 +57,7 @@ class TapeModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
-        self.heads = None if auxiliary is None else AuxiliaryHeads(network.head.in_features, auxiliary.groups)
-        self.auxiliary = auxiliary
+        self.auxiliary, self.heads = auxiliary, _heads_beside(network, auxiliary)
         self.average = AveragedNetwork(network, training.average_decay) if training.average_decay else None
         self.objective, self.training_settings = objective, training
         self.learning_rate, self.seed = learning_rate, seed
@@ -71,7 +70,7 @@ class TapeModule(pl.LightningModule):
         self.steps_now = False
 
     @property
-    def best_network(self) -> RecurrentNetwork:
+    def best_network(self) -> StreamingNetwork:
         """The weights that are validated and kept: the averaged ones, or the trained ones."""
         return self.network if self.average is None else self.average.network
 
@@ -131,7 +130,7 @@ class TapeModule(pl.LightningModule):
         self._carry = after.detach()
         # Lightning averages over ranks and accumulated batches; the normaliser has counted them already.
         loss = loss * (self.trainer.world_size * self.training_settings.accumulate_batches)
-        if self.trainer.world_size > 1 or self.network.notes is not None:
+        if self.trainer.world_size > 1 or self.network.leaves_parts_unused:
             loss = loss + no_loss(self.trained)
         return loss + self.objective.penalty(self.trained) if self.objective.l1 else loss
 
@@ -205,6 +204,13 @@ class TapeModule(pl.LightningModule):
         if mine["carry"] is not None:
             names = self.network.initial_state(1).names
             self._carry = State(names, tuple(mine["carry"]))
+
+
+def _heads_beside(network: StreamingNetwork, auxiliary: AuxiliaryTargets | None) -> AuxiliaryHeads | None:
+    """Heads that read what the network's own reads, where there is more to learn than the task."""
+    if auxiliary is None:
+        return None
+    return AuxiliaryHeads(network.head.in_features if isinstance(network.head, nn.Linear) else 0, auxiliary.groups)
 
 
 def current_rate(module: TapeModule, batch_idx: int) -> float:

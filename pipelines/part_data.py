@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.encoded import Encoded
 from models.encoding import Encoding
-from models.notes import NoteTokenizer
+from models.note_reader import NoteReader
 from models.stay import Floats, Ints, Stays, gather_ragged
 from pipelines.auxiliary import AuxiliaryTargets
 from pipelines.labels import StayOutcomes, StepTargets
@@ -77,7 +77,7 @@ class Dataset:
 
     parts: dict[Part, PartData]
     encoding: Encoding
-    tokenizer: NoteTokenizer | None
+    tokenizer: NoteReader | None
     scale: tuple[float, float]
     fitted_on: dict[str, str] = field(default_factory=dict)
     key: str = ""

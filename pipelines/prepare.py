@@ -16,6 +16,7 @@ class Source(StrEnum):
 
     CHALLENGE_2012 = "challenge2012"
     CHALLENGE_2019 = "challenge2019"
+    ICU_DEMO = "icu-demo"
     CSV = "csv"
     SYNTHETIC = "synthetic"
 
@@ -38,7 +39,7 @@ def prepare(
         out: folder of the cohort; a cohort that is there already is replaced.
         outcomes: the outcomes file (sources challenge2012 and csv).
         mapping: the mapping file (source csv).
-        options: further options of the sources csv and synthetic.
+        options: further options of the sources icu-demo, csv and synthetic.
         progress: whether to show progress bars on standard error.
 
     Raises:
@@ -76,6 +77,11 @@ def _read(
 
             _refuse(source, outcomes=outcomes, mapping=mapping, options=options)
             return challenge2019.read(_given(source, paths), progress=progress)
+        case Source.ICU_DEMO:
+            from pipelines.sources import icu_demo
+
+            _refuse(source, outcomes=outcomes, mapping=mapping)
+            return icu_demo.read(_given(source, paths), options=options)
         case Source.CSV:
             from pipelines.sources import csv_files
 

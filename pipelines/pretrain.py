@@ -17,7 +17,8 @@ from models.encoded import Encoded
 from models.encoding import Encoding
 from models.errors import ConfigError, DataError
 from models.network import NetworkConfig
-from models.notes import NotesConfig, NoteTokenizer
+from models.note_reader import NoteReader
+from models.notes import NotesConfig
 from models.stay import Stays
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines.auxiliary import ValueReader, blocks, flushed, new_targets
@@ -68,7 +69,7 @@ def pretrain(
     encoded: Encoded,
     encoding: Encoding,
     *,
-    tokenizer: NoteTokenizer | None,
+    tokenizer: NoteReader | None,
     network: NetworkConfig,
     notes: NotesConfig | None,
     config: PretrainingConfig,

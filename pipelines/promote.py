@@ -12,10 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.artifact_folder import artifact_kind
 from models.bundle import Bundle
-from models.errors import RefusedError
+from models.errors import ArtifactError, RefusedError
 from models.record import from_plain
 from models.scorer import Scorer
+from models.text.artifact import load_text_artifact
+from models.text.bundle import KIND as DOCUMENTS
+from models.text.tagging_artifact import KIND as TAGGING
+from models.text.tagging_artifact import load_tagging_artifact
 from pipelines.cohort import Cohort
 from pipelines.gate import (
     GateCheck,
@@ -42,6 +47,8 @@ from pipelines.retrain_config import GateConfig
 from pipelines.scores import StepScores
 from pipelines.settings import Settings
 from pipelines.split import SplitConfig
+from pipelines.text.document_gate import judge_classifier
+from pipelines.text.tagging_gate import judge_tagging
 from pipelines.tracking import MlflowClient, connect, mlflow, quiet, reached
 
 GATE_FILE = "gate.json"
@@ -114,8 +121,14 @@ def judge(
         RefusedError: if the hold-out's data is not at hand.
         TrackingError: if an artifact cannot be fetched.
     """
+    folder = fetch(candidate, settings)
+    kind = artifact_kind(folder)
+    if kind == TAGGING:
+        return judge_tagging(candidate, champion, settings, folders=evidence.folders)
+    if kind == DOCUMENTS:
+        return judge_classifier(candidate, champion, settings, folders=evidence.folders)
     address = champion.address if champion else None
-    scorer, artifact = load_checked(fetch(candidate, settings), candidate.digest)
+    scorer, artifact = load_checked(folder, candidate.digest)
     if scorer is None:
         return GateVerdict(candidate.address, address, (artifact,))
     bundle = scorer.bundle
@@ -133,6 +146,21 @@ def judge(
         rival, sound = load_checked(fetch(champion, settings), champion.digest)
         checks += _comparison(bundle, scores, rival, sound, gate, lambda s: holdout_scores(s, cohort, split))
     return GateVerdict(candidate.address, address, tuple(checks))
+
+
+def _sound(folder: Path, digest: str) -> GateCheck:
+    """Whether the digests and golden answers of a model of any kind hold."""
+    kind, bound = artifact_kind(folder), "digests and golden answers hold"
+    if kind not in (TAGGING, DOCUMENTS):
+        return load_checked(folder, digest)[1]
+    try:
+        if kind == TAGGING:
+            load_tagging_artifact(folder, expected_digest=digest)
+        else:
+            load_text_artifact(folder, expected_digest=digest)
+    except ArtifactError as error:
+        return GateCheck("artifact", False, 0.0, bound, str(error))
+    return GateCheck("artifact", True, 1.0, bound)
 
 
 def _comparison(
@@ -188,7 +216,7 @@ def rollback(name: str, *, settings: Settings) -> tuple[ModelVersion, ModelVersi
     client = connect(settings)
     left = version_at(client, name, alias=CHAMPION)
     previous = find_version(f"models:/{name}@{PREVIOUS}", client)
-    _, check = load_checked(fetch(previous, settings), previous.digest)
+    check = _sound(fetch(previous, settings), previous.digest)
     if not check.passed:
         raise RefusedError(f"{previous.address} must be sound to roll back to it, got: {check.note}")
     with reached():

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from models.errors import RefusedError
-from models.network import RecurrentNetwork
+from models.streaming import StreamingNetwork
 from pipelines.objective import Objective
 from pipelines.optimisers import build_optimizer
 from pipelines.tapes import TapeBatch, Tapes
@@ -45,7 +45,7 @@ class RateSweep:
 
 
 def find_learning_rate(
-    network: RecurrentNetwork, tapes: Tapes, objective: Objective, training: TrainingConfig, *, seed: int
+    network: StreamingNetwork, tapes: Tapes, objective: Objective, training: TrainingConfig, *, seed: int
 ) -> RateSweep:
     """Sweeps the rate exponentially over a few dozen batches, on a copy of the network.
 
@@ -65,7 +65,7 @@ def find_learning_rate(
 
 
 def _sweep(
-    network: RecurrentNetwork, tapes: Tapes, objective: Objective, training: TrainingConfig
+    network: StreamingNetwork, tapes: Tapes, objective: Objective, training: TrainingConfig
 ) -> Iterator[tuple[float, float]]:
     """Trains on one batch after another at rising rates; yields each rate and the gain before its step.
 
@@ -74,7 +74,7 @@ def _sweep(
     """
     untrained = copy.deepcopy(network).eval()
     optimizer = build_optimizer(network, training, learning_rate=_LOWEST)
-    device = network.head.weight.device
+    device = next(network.parameters()).device
     states = [network.initial_state(0), network.initial_state(0)]
     for batch, rate in zip(_batches(tapes), np.geomspace(_LOWEST, _HIGHEST, _BATCHES), strict=False):
         batch = batch.to(device)

@@ -49,11 +49,10 @@ def run_on_ray(module: TapeModule, epochs: Epochs, training: TrainingConfig, fil
     """
     with quiet_ray():
         from ray.exceptions import RayError
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.base_trainer import TrainingFailedError
+        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
         from ray.train.torch import TorchTrainer
 
-        folder = files.path.resolve()
+        folder = files.path
         trainer = TorchTrainer(
             _train_here,
             train_loop_config={

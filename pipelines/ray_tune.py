@@ -21,6 +21,7 @@ from models.errors import RefusedError, SequelaError
 from pipelines.config import RunConfig
 from pipelines.fit import Interrupted
 from pipelines.labels import task_outcomes
+from pipelines.notes_scan import scan_notes
 from pipelines.progress import Progress
 from pipelines.ray_cluster import cluster, quiet_ray, silent_ray
 from pipelines.settings import with_path
@@ -61,6 +62,7 @@ def tune_on_ray(search: Search, address: str, *, progress: bool = False, say: Sa
     task_outcomes(cohort, config.task)
     fold_indices(cohort, config)
     say(f"cohort {cohort.fingerprint[:23]}: {len(cohort.stays):,} stays, {len(space.parameters)} keys to search")
+    scan_notes(cohort, config, say)
     runs = StudyRuns(search.settings, search.study, config.name)
     with stoppable(), encoded_folder(search.folder) as folder, cluster(address, processes=search.processes):
         runs.open(search.plain)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from models.artifact import save_artifact
+from models.artifact_folder import new_place
 from models.bundle import Bundle
 from models.errors import ConfigError, RefusedError
 from models.record import from_plain, to_plain
@@ -23,6 +24,7 @@ from models.stay import Ints
 from models.task import TargetKind, TaskSpec
 from pipelines.baselines import BaselineScores
 from pipelines.calibrate import fit_calibration, fit_uncertainty, with_calibration
+from pipelines.cautions import ranking_falls
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
 from pipelines.evaluate import evaluate
@@ -58,7 +60,7 @@ class Recalibrated:
         run: the new version, as `Publication.register` takes it.
         before: figures of the model as it came, on the local hold-out.
         after: the same figures with the new calibration.
-        paired: after less before of every figure of calibration, with intervals.
+        paired: after less before of every figure of calibration and of ranking, with intervals.
     """
 
     run: TrainedRun
@@ -161,9 +163,10 @@ def recalibrate(
         uncertainty=uncertainty,
     )
     table = {NETWORK: served, BEFORE: BaselineScores(local.calibration, local.test)}
-    run = _save(folder, bundle, scorer, cohort, config, table, local.index[Part.TEST])
     paired = paired_calibration(served.test, local.test, task, config.evaluation.resampling)
-    return Recalibrated(run, before, after, paired)
+    holdout = local.index[Part.TEST]
+    report = report_on_training(bundle, cohort, holdout, table, config, cautions=ranking_falls(paired))
+    return Recalibrated(_save(folder, bundle, scorer, table, report), before, after, paired)
 
 
 def _score(scorer: Scorer, cohort: Cohort, config: RunConfig, *, progress: bool) -> _Local:
@@ -218,16 +221,9 @@ def _site_bundle(scorer: Scorer, cohort: Cohort, config: RunConfig, local: _Loca
 
 
 def _save(
-    folder: Path,
-    bundle: Bundle,
-    scorer: Scorer,
-    cohort: Cohort,
-    config: RunConfig,
-    table: dict[str, BaselineScores],
-    holdout: Ints,
+    folder: Path, bundle: Bundle, scorer: Scorer, table: dict[str, BaselineScores], report: dict[str, Any]
 ) -> TrainedRun:
-    report = report_on_training(bundle, cohort, holdout, table, config)
-    artifact = folder / "artifacts" / bundle.created.replace(":", "").replace("+0000", "Z") / "bundle"
+    artifact = new_place(folder, bundle.created)
     documents = {"card.md": card_markdown(report), "card.json": card_json(report)}
     network = scorer.network
     digest = save_artifact(artifact, bundle, network, scorer.tokenizer, documents=documents)

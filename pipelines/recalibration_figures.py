@@ -1,4 +1,4 @@
-"""The same stays' risks before and after in, the difference of every figure of calibration with its interval out."""
+"""The same stays' risks before and after in, differences of figures of calibration and ranking with intervals out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ import numpy as np
 from models.stay import Floats, Ints
 from models.task import TargetKind, TaskSpec
 from pipelines.bootstrap import Resampling, draw_weights, interval
+from pipelines.cautions import RANKING
 from pipelines.evaluate import judged_rows
-from pipelines.metrics import Statistic, calibration_line, class_errors, number_errors, probability_errors
+from pipelines.metrics import (
+    Statistic,
+    calibration_line,
+    class_errors,
+    discrimination,
+    number_errors,
+    probability_errors,
+)
 from pipelines.scores import StepScores
 
-COMPARED: tuple[str, ...] = ("brier", "log_loss", "ece", "rmse", "mae")
+COMPARED: tuple[str, ...] = ("brier", "log_loss", "ece", "rmse", "mae", *RANKING)
 _SMALLEST = 1e-12
 
 
@@ -23,7 +31,9 @@ def paired_calibration(
     """After less before, the same draws of patients meeting both.
 
     `brier`, `log_loss` and `ece`, and the distances of slope and intercept from 1 and 0: for all of them below 0 is
-    better. For several classes `log_loss` and `brier`, for a number `rmse` and `mae`. Of several outputs the first.
+    better. `auroc` and `auprc`, for which above 0 is better: a calibration that follows the time in the stay may rank
+    scores of unequal hours anew. For several classes `log_loss`, `brier` and both of ranking, for a number `rmse` and
+    `mae`. Of several outputs the first.
 
     Args:
         after: with the new calibration.
@@ -63,6 +73,7 @@ def _statistics(scores: StepScores, rows: Ints, task: TaskSpec) -> Iterator[Stat
         yield probability_errors(label, risk)
         yield _log_loss(label, risk)
         yield calibration_line(label, risk)
+        yield discrimination(label, risk)
 
 
 def _log_loss(label: Floats, risk: Floats) -> Statistic:

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.artifact import artifact_digest, verify_digests
+from models.artifact_folder import artifact_digest, verify_digests
 from models.errors import ArtifactError, DataError, RefusedError
 from pipelines.settings import Settings
 from pipelines.tracking import MlflowClient, MlflowException, TrackingError, connect, mlflow, quiet

@@ -14,10 +14,11 @@ from models.errors import ConfigError
 from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig
 from models.stay import Ints
+from models.streaming import StreamingNetwork
 from models.task import LabelScope, TaskSpec
 
 # What belongs to one task: weights for another one are left where they are.
-HEADS = ("head.", "skip.", "curves.")
+HEADS = ("head.", "skip.", "curves.", "note_memory.")
 # Enough for quantiles, and little to sort.
 _SAMPLED_STEPS = 20_000
 
@@ -47,7 +48,7 @@ def _judged_steps(encoded: Encoded, task: TaskSpec) -> Ints:
 
 
 def take_weights(
-    network: RecurrentNetwork, initial: Mapping[str, Tensor] | None, *, skippable: tuple[str, ...] = HEADS
+    network: StreamingNetwork, initial: Mapping[str, Tensor] | None, *, skippable: tuple[str, ...] = HEADS
 ) -> tuple[str, ...]:
     """Copies every parameter of the same name and shape into the network.
 

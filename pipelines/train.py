@@ -1,7 +1,7 @@
 """From cohorts and a configuration to a verified artifact with its figures: one training run, whole.
 
-The order is fixed: split, encode, fit the members, calibrate, choose thresholds, evaluate on the
-hold-out beside the baselines, save, plot. Registration in MLflow is `pipelines.publish`'s.
+The order is fixed: scan notes for identifiers of people, split, encode, fit the members, calibrate, choose
+thresholds, evaluate on the hold-out beside the baselines, save, plot. Registration in MLflow is `pipelines.publish`'s.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import numpy as np
 import torch
 
 from models.artifact import save_artifact
+from models.artifact_folder import new_place
 from models.bundle import Bundle
 from models.record import to_plain
 from models.scorer import Scorer
+from models.task import TargetKind
 from pipelines.baselines import BaselineScores
+from pipelines.class_checks import check_classes
 from pipelines.cohort import Cohort, concat_cohorts
 from pipelines.combined import Calibrated, MemberLogits, calibrated, calibration_logits, fit_combined, members_alone
 from pipelines.combined import Fitted as FittedCalibration
@@ -35,8 +38,11 @@ from pipelines.fit import Launch
 from pipelines.held_folder import private_folder
 from pipelines.leak_finding import Finding
 from pipelines.leak_guards import Fitted, check_data, guarded
+from pipelines.member_weights import with_fitted_weights
 from pipelines.members import Members, Say, fit_members
 from pipelines.model_card import card_json, card_markdown
+from pipelines.notes_audit import audit_markdown, audit_notes
+from pipelines.notes_scan import scan_notes
 from pipelines.part_data import Dataset, PartData
 from pipelines.report.training_report import Rival, report_on_training
 from pipelines.scores import StepScores
@@ -47,6 +53,7 @@ from pipelines.warm_start import PARENT, Parent, check_local, parent_figures
 
 LIBRARIES = ("torch", "pytorch-lightning", "numpy", "pandas", "mlflow", "tokenizers", "safetensors", "lightgbm")
 NETWORK = "network"
+NOTES_AUDIT = "notes-audit.md"
 
 
 @dataclass(frozen=True)
@@ -116,11 +123,13 @@ def train(
     _set_threads(config.threads)
     cohort = concat_cohorts(cohorts) if len(cohorts) > 1 else cohorts[0]
     say(f"cohort {cohort.fingerprint[:23]}: {len(cohort.stays):,} stays")
+    scan_notes(cohort, config, say)
     if parent is not None:
         check_local(cohort, parent, say)
     # Encoded features are patient data: but for the cache they do not outlive the run, however it ends.
     with private_folder(folder, "encoded-") as encoded, open_cache(cache, config.cache) as kept:
         data = build_dataset(cohort, config, encoded, say=say, cache=kept, parent=parent)
+        check_classes(data, config)
         found = check_data(cohort, config, data)
         members = fit_members(
             data,
@@ -147,6 +156,7 @@ def _judged(
     rivals: Sequence[Rival],
 ) -> TrainedRun:
     logits = MemberLogits.of(members, data)
+    members = with_fitted_weights(members, logits, data, config)
     served = calibrated(logits, members.ensemble.weights, data, config)
     table = {NETWORK: served.scores} | members_alone(members, logits, data, config)
     table |= compared(cohort, data, config)
@@ -165,6 +175,7 @@ def _judged(
     say(f"  passed {len(bundle.guards)} leak guards")
     holdout = data.parts[Part.TEST]
     report = report_on_training(bundle, cohort, holdout.index, table, config, rivals=rivals, history=members.history)
+    _audit_notes(folder, data, config)
     artifact, digest = _save(folder, bundle, members, data, report)
     scores = {name: both.test for name, both in table.items()}
     plots = _plots(folder, config, members, scores, holdout)
@@ -173,6 +184,15 @@ def _judged(
     return TrainedRun(
         artifact, digest, bundle, figures[NETWORK], beside, members.history, plots, scores[NETWORK], members, report
     )
+
+
+def _audit_notes(folder: Path, data: Dataset, config: RunConfig) -> None:
+    """Writes `notes-audit.md` into the run's folder, where the model reads notes and the outcome is a yes or no."""
+    if data.tokenizer is None or config.task.kind is not TargetKind.BINARY:
+        return
+    train = data.parts[Part.TRAIN]
+    figures = audit_notes(train.stays, train.patient_id, train.outcomes.value, data.tokenizer)
+    (folder / NOTES_AUDIT).write_text(audit_markdown(figures, config.notes), encoding="utf-8")
 
 
 def _set_threads(threads: int) -> None:
@@ -241,8 +261,7 @@ def _cohort_facts(cohort: Cohort, data: Dataset) -> dict[str, Any]:
 
 
 def _save(folder: Path, bundle: Bundle, members: Members, data: Dataset, report: dict[str, Any]) -> tuple[Path, str]:
-    # MLflow keeps the folder's own name, and a model's bundle is found there under one name.
-    artifact = folder / "artifacts" / bundle.created.replace(":", "").replace("+0000", "Z") / "bundle"
+    artifact = new_place(folder, bundle.created)
     documents = {"card.md": card_markdown(report), "card.json": card_json(report)}
     digest = save_artifact(artifact, bundle, members.ensemble, data.tokenizer, documents=documents)
     return artifact, digest

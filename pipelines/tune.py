@@ -27,6 +27,7 @@ from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
 from pipelines.fit import Interrupted
 from pipelines.labels import task_outcomes
+from pipelines.notes_scan import scan_notes
 from pipelines.progress import Progress
 from pipelines.toml_text import to_toml
 from pipelines.tune_data import fold_indices
@@ -37,7 +38,7 @@ from pipelines.tune_tracking import RUN_ID, StudyRuns
 from pipelines.tune_worker import WAIT_S, Say, Search, join, read_cohorts, stoppable, work
 
 # Settings that change no trial's value.
-NO_INPUTS = ("baselines", "cache", "calibration", "evaluation", "retrain", "threads", "tune")
+NO_INPUTS = ("baselines", "cache", "calibration", "evaluation", "identifiers", "retrain", "threads", "tune")
 
 
 class WorkersEndedError(SequelaError):
@@ -104,6 +105,7 @@ def tune(search: Search, *, progress: bool = False, say: Say = lambda _: None) -
     fold_indices(cohort, config)
     search = replace(search, inputs=_inputs(config, space, cohort))
     say(f"cohort {cohort.fingerprint[:23]}: {len(cohort.stays):,} stays, {len(space.parameters)} keys to search")
+    scan_notes(cohort, config, say)
     runs = StudyRuns(search.settings, search.study, config.name)
     with study_reached(), stoppable():
         study = join(search, config, runs)

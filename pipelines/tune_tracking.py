@@ -13,8 +13,8 @@ import optuna
 
 from models.errors import SequelaError
 from pipelines.fit import Interrupted
-from pipelines.publish import CONFIG_FILE, MAX_PARAM_CHARS, REASON_TAG
 from pipelines.settings import Settings
+from pipelines.tracked_run import CONFIG_FILE, MAX_PARAM_CHARS, REASON_TAG
 from pipelines.tracking import MlflowException, connect, mlflow, open_experiment, quiet, reached
 from pipelines.tune_storage import Tally
 

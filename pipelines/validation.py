@@ -15,7 +15,7 @@ from models.cut import gather
 from models.encoded import Encoded
 from models.errors import DataError
 from models.forward import score_chunks
-from models.network import RecurrentNetwork
+from models.streaming import StreamingNetwork
 from models.task import LabelScope, TargetKind, TaskSpec
 from pipelines.labels import StepTargets
 from pipelines.objective import Objective
@@ -26,7 +26,7 @@ Measure = Callable[[NDArray[np.float32]], Mapping[str, float]]
 
 
 def validate(
-    network: RecurrentNetwork,
+    network: StreamingNetwork,
     encoded: Encoded,
     targets: StepTargets,
     *,

@@ -26,21 +26,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Evaluates and writes; returns what was written."""
+    from models.artifact_folder import artifact_kind
+    from pipelines.commands.out_file import check_out_file
+    from pipelines.registry import resolve_model
+    from pipelines.settings import Settings
+
+    for path in (args.out, *([args.html] if args.html else [])):
+        check_out_file(path)
+    resolved = resolve_model(args.model, Settings.from_environment())
+    kind = artifact_kind(resolved.folder)
+    if kind == "tagging":
+        from pipelines.commands.documents import evaluate_tagger
+
+        return evaluate_tagger(args, resolved.folder, say)
+    if kind == "documents":
+        from pipelines.commands.classification import evaluate_classifier
+
+        return evaluate_classifier(args, resolved.folder, say)
+    return _evaluate_stays(args, say)
+
+
+def _evaluate_stays(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from dataclasses import replace
 
     from models.artifact import load_artifact
     from models.record import from_plain
     from models.scorer import resolve_device
     from pipelines.cohort import read_cohort
-    from pipelines.commands.out_file import check_out_file
     from pipelines.commands.train import metric_lines
     from pipelines.evaluation_config import EvaluationConfig
     from pipelines.registry import resolve_model
     from pipelines.report.cohort_report import REGISTERED, model_label, report_on_cohort
     from pipelines.settings import Settings
 
-    for path in (args.out, *([args.html] if args.html else [])):
-        check_out_file(path)
     settings, device = Settings.from_environment(), resolve_device("auto")
     names = (args.model, *args.against)
     scorer, *rivals = (load_artifact(resolve_model(name, settings).folder, device=device) for name in names)
@@ -58,7 +76,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     )
     figures = {**report.figures, "model": {"name": bundle.name, "digest": scorer.digest}, "disclaimer": DISCLAIMER_EN}
     args.out.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    for line in metric_lines(figures, {}):
+    for line in metric_lines(figures, {}, of=report.facts["evaluated"]["part"]):
         say(line)
     say(f"wrote {args.out}")
     if args.html:

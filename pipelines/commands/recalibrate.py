@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.disclaimer import DISCLAIMER_EN
-from pipelines.commands.train import PARENT_DIGEST_TAG, PARENT_TAG, metric_lines
+from pipelines.cautions import ranking_falls
+from pipelines.commands.train import caution_lines, metric_lines
+from pipelines.parent_tags import parent_tags
 
 if TYPE_CHECKING:
     from pipelines.recalibrate import Recalibrated
@@ -52,18 +54,17 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     name = args.name or f"{scorer.bundle.name}-{args.cohort.resolve().name}"
     config = recalibration_config(scorer.bundle, name, _given(args), holdout=args.holdout)
     parent = resolved.version.address if resolved.version else "artifact folder"
-    tags = {PARENT_TAG: parent, PARENT_DIGEST_TAG: resolved.digest}
-    folder = args.folder or Path("work") / name
+    tags = parent_tags(parent, resolved.digest)
     cohort = read_cohort(args.cohort)
     with Publication(config, settings, cohorts=[args.cohort], tags=tags) as publication:
+        folder = args.folder or Path("work") / name
         found = recalibrate(scorer, cohort, config, folder=folder, min_events=args.min_events, say=say)
         publication.log_json("recalibration.json", found.evidence)
         version = publication.register(found.run, tags=tags)
     address = f"models:/{name}/{version}"
     _tell(found, say)
     if args.html:
-        _write_page(args.html, found, address)
-        say(f"wrote {args.html}")
+        _write_page(args.html, found, address, say)
     say(f"registered {address} (run {publication.run_id}, alias challenger)")
     say(DISCLAIMER_EN)
     return {
@@ -73,15 +74,17 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         "before": found.before["metrics"],
         "after": found.after["metrics"],
         "paired": found.paired,
+        "cautions": [*found.after.get("cautions", ()), *ranking_falls(found.paired)],
         "disclaimer": DISCLAIMER_EN,
     }
 
 
-def _write_page(path: Path, found: Recalibrated, address: str) -> None:
+def _write_page(path: Path, found: Recalibrated, address: str, say: Callable[[str], None]) -> None:
     from pipelines.report.html import report_html  # matplotlib is slow to import, and needed here alone
 
     page = report_html({**found.run.report, "digest": found.run.digest, "address": address})
     path.write_text(page, encoding="utf-8")
+    say(f"wrote {path}")
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
@@ -92,8 +95,10 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 def _tell(found: Recalibrated, say: Callable[[str], None]) -> None:
 
-    for line in metric_lines(found.after, {"before": found.before}):
+    for line in metric_lines(found.after, {"before": found.before}, of="the site's hold-out"):
         say(line)
-    say("after less before, below 0 is better:")
+    say("after less before, below 0 is better, of auroc and auprc above:")
     for name, entry in found.paired.items():
         say(f"  {name:<30}  {entry['value']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}]")
+    for line in caution_lines(ranking_falls(found.paired)):
+        say(line)

@@ -22,10 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Runs the job; a version that the gate refuses ends with exit status 1."""
     from pipelines.config import load_config
+
+    config = load_config(args.config, args.set)  # a mistake in it is told before seconds of imports
     from pipelines.retrain import retrain
     from pipelines.settings import Settings
 
-    config = load_config(args.config, args.set)
     try:
         result = retrain(config, Settings.from_environment(), progress=not args.quiet, say=say)
     except SequelaError:

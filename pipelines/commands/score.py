@@ -21,20 +21,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Scores and writes; returns what was written where, by which model."""
+    from models.artifact_folder import artifact_kind
+    from pipelines.commands.out_file import check_out_file
+    from pipelines.registry import resolve_model
+    from pipelines.settings import Settings
+
+    check_out_file(args.out)
+    resolved = resolve_model(args.model, Settings.from_environment())
+    kind = artifact_kind(resolved.folder)
+    if kind == "tagging":
+        from pipelines.commands.documents import score_tagger
+
+        return score_tagger(args, resolved.folder, say)
+    if kind == "documents":
+        from pipelines.commands.classification import score_classifier
+
+        return score_classifier(args, resolved.folder, say)
+    return _score_stays(args, resolved.folder, say)
+
+
+def _score_stays(args: argparse.Namespace, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from models.artifact import load_artifact
     from models.scorer import resolve_device
     from pipelines.cohort import read_cohort
-    from pipelines.commands.out_file import check_out_file
-    from pipelines.registry import resolve_model
     from pipelines.score_cohort import score_table
-    from pipelines.settings import Settings
 
-    check_out_file(args.out)
-    resolved = resolve_model(args.model, Settings.from_environment())
-    scorer = load_artifact(resolved.folder, device=resolve_device("auto"))
+    scorer = load_artifact(folder, device=resolve_device("auto"))
     table = score_table(scorer, read_cohort(args.cohort), progress=sys.stderr.isatty(), uncertainty=args.uncertainty)
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     words = {"disclaimer": DISCLAIMER_EN, "model": scorer.bundle.name, "digest": scorer.digest}

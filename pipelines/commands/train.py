@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.disclaimer import DISCLAIMER_EN
+from pipelines.parent_tags import parent_tags
 
 if TYPE_CHECKING:
     from pipelines.config import RunConfig
@@ -15,13 +16,10 @@ if TYPE_CHECKING:
     from pipelines.train import TrainedRun
     from pipelines.warm_start import Parent
 
-# Tags of a version that was made of another one.
-PARENT_TAG, PARENT_DIGEST_TAG = "sequela.parent", "sequela.parent_digest"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("cohorts", nargs="+", type=Path, metavar="COHORT", help="folders that `sequela prepare` wrote")
+    parser.add_argument("cohorts", nargs="+", type=Path, metavar="COHORT", help="cohorts or corpora")
     parser.add_argument("--config", type=Path, required=True, help="TOML file of the run, see configs/")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, repeatable")
     parser.add_argument("--folder", type=Path, help="working folder (default: work/<name>)")
@@ -43,20 +41,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Trains and registers one model; returns the run's identity and its metrics."""
-    from pipelines.cohort import read_cohort
+    from pipelines.cohort_files import is_corpus
+
+    if any(is_corpus(path) for path in args.cohorts):
+        from pipelines.commands.documents import train_documents
+
+        return train_documents(args, say)
+    return _train_stays(args, say)
+
+
+def _train_stays(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from pipelines.config import load_config
+
+    config = load_config(args.config, args.set)  # a mistake in it is told before seconds of imports
+    from pipelines.cohort import read_cohort
     from pipelines.publish import Publication
     from pipelines.ray_train import ray_launch
     from pipelines.report.champion import rivals_of
     from pipelines.settings import Settings
     from pipelines.train import train
 
-    config = load_config(args.config, args.set)
     cohorts = [read_cohort(path) for path in args.cohorts]
     folder = args.folder or Path("work") / config.name
     settings = Settings.from_environment()
     config, parent = _inherited(config, args.warm_start, settings)
-    tags = {} if parent is None else {PARENT_TAG: parent.address, PARENT_DIGEST_TAG: parent.scorer.digest}
+    tags = {} if parent is None else parent_tags(parent.address, parent.scorer.digest)
     with (
         ray_launch(args.ray, config.training) as launch,
         Publication(config, settings, cohorts=args.cohorts, tags=tags) as publication,
@@ -76,7 +85,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         )
         version = publication.register(trained, tags=tags)
     model = f"models:/{config.name}/{version}"
-    for line in metric_lines(trained.metrics, trained.baselines):
+    for line in metric_lines(trained.metrics, trained.baselines, of="hold-out"):
         say(line)
     say(f"registered {model} (run {publication.run_id}, alias challenger)")
     say(DISCLAIMER_EN)
@@ -103,11 +112,17 @@ def _inherited(config: RunConfig, model: str | None, settings: Settings) -> tupl
     return inherited_config(config, parent), parent
 
 
-def metric_lines(network: dict[str, Any], baselines: dict[str, dict[str, Any]]) -> list[str]:
-    """The hold-out's table: the network and every baseline, each figure with its interval."""
+def metric_lines(network: dict[str, Any], baselines: dict[str, dict[str, Any]], *, of: str) -> list[str]:
+    """A table of the network and every baseline, each figure with its interval, and the cautions that go with them.
+
+    Args:
+        network: figures as of `pipelines.evaluate`.
+        baselines: likewise, by name.
+        of: which stays they are of, in words.
+    """
     table = {"network": network, **baselines}
     width = max(len(name) for name in table)
-    lines = [f"hold-out: {network['stays']:,} stays, {network['events']:,} events"]
+    lines = [f"{of}: {network['stays']:,} stays, {network['events']:,} events"]
     for name, figures in table.items():
         shown = [
             f"{metric} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
@@ -115,4 +130,9 @@ def metric_lines(network: dict[str, Any], baselines: dict[str, dict[str, Any]]) 
             if (m := figures["metrics"].get(metric)) is not None
         ]
         lines.append(f"  {name:<{width}}  " + "  ".join(shown))
-    return lines
+    return lines + caution_lines(network.get("cautions", ()))
+
+
+def caution_lines(cautions: Iterable[str]) -> list[str]:
+    """A line for every caution."""
+    return [f"caution: {caution}" for caution in cautions]

@@ -9,6 +9,7 @@ from typing import Any
 from models.errors import RefusedError
 from models.record import from_plain
 from models.scorer import Scorer
+from pipelines.cautions import same_model
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
 from pipelines.evaluate import evaluate
@@ -76,6 +77,7 @@ def report_on_cohort(
         table[name] = _judge(rival, theirs, config)
         contenders.append(Contender(name, theirs, rival.bundle.thresholds))
     comparisons = compare(Contender(MODEL, scores, bundle.thresholds), contenders, bundle.task, config)
+    twins = [name for name, rival in (rivals or {}).items() if scorer.digest and rival.digest == scorer.digest]
     part = TRAINED_ON if cohort.fingerprint == bundle.cohort.get("fingerprint") else WHOLE
     facts = report_facts(
         bundle,
@@ -86,8 +88,10 @@ def report_on_cohort(
         comparisons=comparisons,
         digest=scorer.digest,
         address=address,
+        cautions=same_model(twins),
     )
-    return CohortReport({**figures, **sections, "comparisons": comparisons}, facts)
+    beside = {"comparisons": comparisons, "cautions": facts["cautions"]}
+    return CohortReport({**figures, **sections, **beside}, facts)
 
 
 def model_label(address: str, scorer: Scorer) -> str:

@@ -26,6 +26,7 @@ def report_facts(
     history: Sequence[Mapping[str, float]] = (),
     digest: str = "",
     address: str = "",
+    cautions: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Everything that a report says, as plain values; it holds no row of a stay or patient.
 
@@ -39,7 +40,9 @@ def report_facts(
         history: one row an epoch, where the training is reported.
         digest: of the artifact, where it is known.
         address: of the registered version, where it is one.
+        cautions: what a reader must not take from the figures, beside what the reported model's own say.
     """
+    own = next(iter(table.values()), {}).get("cautions", [])
     return {
         **card_facts(bundle),
         "metrics": {name: dict(figures) for name, figures in table.items()},
@@ -51,6 +54,7 @@ def report_facts(
             "seed": config.seed,
             "min_group": config.min_group,
         },
+        "cautions": [*own, *cautions],
         "comparisons": [dict(entry) for entry in comparisons],
         "history": [dict(row) for row in history],
         "config": dict(bundle.config),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,19 @@ TITLES = {
     "upper_quartile_h": "Upper quartile (h)",
     "share_early": "Share alerted early",
 }
+# Names of the models that stand in a table beside others; a registered version goes by its address.
+MODELS = {
+    "network": "this model",
+    "networks_alone": "its networks alone",
+    "single_network": "one network of it",
+    "logistic_regression": "logistic regression",
+    "lightgbm": "LightGBM",
+    "true_risk": "the simulator's true risk",
+    "parent": "the version it started from",
+    "before_recalibration": "before recalibration",
+}
+# Numbers below this are zero but for rounding.
+ROUNDING = 1e-9
 # What label sets and intervals promised, as against what the risks themselves are worth.
 UNCERTAINTY = ("conformal_", "abstain_share_", "neither_share_", "interval_width")
 
@@ -68,6 +82,7 @@ def report_html(facts: Mapping[str, Any]) -> str:
     environment.filters |= {
         "interval": interval_text,
         "title": metric_title,
+        "model": model_title,
         "number": number_text,
         "short": short_text,
     }
@@ -84,32 +99,48 @@ def report_html(facts: Mapping[str, Any]) -> str:
 
 
 def interval_text(entry: Any) -> str:
-    """A figure and its interval.
+    """A figure and its interval, all with as many decimals as the largest of them needs.
 
     Example:
         >>> interval_text({"value": 0.81234, "low": 0.79, "high": 0.8349}).replace("\N{NO-BREAK SPACE}", " ")
         '0.812 [0.790, 0.835]'
+        >>> interval_text({"value": -3e-05, "low": -0.0042, "high": 2.8e-17}).replace("\N{NO-BREAK SPACE}", " ")
+        '0.0000 [-0.0042, 0.0000]'
     """
     if not isinstance(entry, Mapping) or entry.get("value") is None:
         return ""
     if entry.get("low") is None or entry.get("high") is None:
         return number_text(entry["value"])
+    numbers = [float(entry[name]) for name in ("value", "low", "high")]
+    value, low, high = (_fixed(number, _decimals(*numbers)) for number in numbers)
+    few = " (few events)" if entry.get("few_events") else ""
     # A narrow column breaks before the interval, never inside it.
-    return f"{number_text(entry['value'])} [{number_text(entry['low'])},\N{NO-BREAK SPACE}{number_text(entry['high'])}]"
+    return f"{value} [{low},\N{NO-BREAK SPACE}{high}]{few}"
 
 
 def number_text(value: Any) -> str:
-    """A number with three decimals, or two significant digits where those would say nothing; text as it is.
+    """A number with three decimals, or two significant digits where those would say less; text as it is.
 
     Example:
-        >>> number_text(0.81234), number_text(0.00012), number_text(0.0), number_text(1200), number_text("none")
-        ('0.812', '0.00012', '0.000', '1,200', 'none')
+        >>> number_text(0.81234), number_text(-0.00003), number_text(-2.8e-17), number_text(1200), number_text("none")
+        ('0.812', '-0.000030', '0.000', '1,200', 'none')
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.2g}" if 0.0 < abs(value) < 0.001 else f"{value:,.3f}"
+    return _fixed(value, _decimals(value))
+
+
+def _decimals(*numbers: float) -> int:
+    """Decimals that show the largest number with two significant digits: three, or more where it is small."""
+    largest = max((abs(n) for n in numbers if math.isfinite(n)), default=0.0)
+    return max(3, 1 - math.floor(math.log10(largest))) if largest >= ROUNDING else 3
+
+
+def _fixed(number: float, decimals: int) -> str:
+    """The number with these decimals, and without a sign where they are all zero."""
+    return f"{round(number, decimals) + 0.0:,.{decimals}f}"
 
 
 def short_text(value: float) -> str:
@@ -133,6 +164,16 @@ def metric_title(name: str) -> str:
     if at and stem in TITLES and hour.endswith("h"):
         return f"{TITLES[stem]} at {hour[:-1]} h"
     return TITLES.get(name) or name.replace("_", " ").capitalize()
+
+
+def model_title(name: str) -> str:
+    """How a reader calls a model of the table.
+
+    Example:
+        >>> model_title("network"), model_title("models:/mortality/3")
+        ('this model', 'models:/mortality/3')
+    """
+    return MODELS.get(name, name)
 
 
 def _main_metrics(table: Mapping[str, Any]) -> list[str]:

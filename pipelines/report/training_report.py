@@ -44,6 +44,7 @@ def report_on_training(
     *,
     rivals: Sequence[Rival] = (),
     history: Sequence[Mapping[str, float]] = (),
+    cautions: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The facts of a report on the hold-out; the figures that the bundle holds are taken from it.
 
@@ -55,6 +56,7 @@ def report_on_training(
         config: of the run.
         rivals: registered models to compare with.
         history: one row an epoch.
+        cautions: what a reader must not take from the figures, beside what these themselves say.
     """
     task, settings = config.task, config.evaluation
     name, *others = scores
@@ -70,6 +72,7 @@ def report_on_training(
         settings,
         comparisons=compare(mine, contenders, task, settings),
         history=history,
+        cautions=cautions,
     )
 
 

@@ -20,6 +20,8 @@ from models.errors import ConfigError
 from models.record import from_plain
 
 TABLES = ("observations", "stays", "outcomes", "notes")
+# Tables of a corpus of documents (`sequela prepare documents`), which has no stays.
+DOCUMENT_TABLES = ("documents", "spans")
 
 
 class Ambiguity(StrEnum):
@@ -95,7 +97,7 @@ class HospitalMapping:
         time_format: pattern of times that are not RFC 3339, such as `%Y/%m/%d %H:%M`.
         ambiguous_time: what a local time means that occurred twice.
         missing: texts that mean a missing value.
-        files: file names by table (observations, stays, outcomes, notes).
+        files: file names by table (observations, stays, outcomes, notes; documents, spans).
         columns: by table, the hospital's column for each of ours.
         channels: our channel for each of the hospital's names.
         units: UCUM unit for each of the hospital's spellings.
@@ -132,8 +134,8 @@ class HospitalMapping:
     def __post_init__(self) -> None:
         """Refuses names that lead nowhere, so that a slip of the pen is found before a long read."""
         _check_text(self)
-        _check_keys("files", self.files, TABLES)
-        _check_keys("columns", self.columns, TABLES)
+        _check_keys("files", self.files, (*TABLES, *DOCUMENT_TABLES))
+        _check_keys("columns", self.columns, (*TABLES, *DOCUMENT_TABLES))
         channels, statics = self.channel_declarations(), self.static_declarations()
         _check_targets("channels", self.channels, channels)
         _check_keys("channel_units", self.channel_units, channels)

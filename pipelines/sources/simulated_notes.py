@@ -1,7 +1,9 @@
 """Severity at the minutes of notes in, short English or Japanese nursing notes out.
 
 Words depend on severity, so that notes carry what a network can learn; a few notes hold an invented
-name that belongs to one patient alone, so that the vocabulary's guard against names has work to do.
+name that belongs to one patient alone, so that the vocabulary's guard against names, and the scan for
+identifiers, have work to do: a run that reads these notes has to allow `name` under `[identifiers]`, as
+`configs/demo.toml` does.
 """
 
 from __future__ import annotations
