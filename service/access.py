@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.routing import APIRoute
+from starlette.routing import Match
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
@@ -103,15 +104,30 @@ class GuardedRoute(APIRoute):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.needed = _declared(self.openapi_extra)
+        self._begins = self.path.partition("{")[0]
+
+    def matches(self, scope: Connection) -> tuple[Match, Connection]:
+        """Whether the route is meant; most are told apart by how their paths begin, without a pattern."""
+        if not scope["path"].startswith(self._begins):
+            return Match.NONE, {}
+        return super().matches(scope)
 
     async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Admits the request and passes it on."""
+        self.admit(scope)
+        await super().handle(scope, receive, send)
+
+    def admit(self, scope: Connection) -> None:
+        """Puts the id of the key that makes the request into its scope.
+
+        Raises:
+            Problem: 401, 403 or 429, as of `Access.admit`.
+        """
         if self.needed is None:
             raise Problem(HTTPStatus.FORBIDDEN, ProblemKind.FORBIDDEN, "This address is open to nobody.")
         if self.needed:
             access: Access = scope["app"].state.access
             scope["key"] = access.admit(scope["head"].get(b"authorization", b""), self.needed)
-        await super().handle(scope, receive, send)
 
 
 def _declared(extra: dict[str, Any] | None) -> frozenset[Scope] | None:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import Scorer
-from service import batch
+from service import admin, batch
 from service.access import SECURITY_SCHEMES, Access
 from service.assembly import assembled
 from service.audit import Audit, AuditEvent, NoAudit
@@ -26,6 +26,8 @@ from service.routes import Service, router
 from service.schema import ScoreRequest
 from service.selection import Origin, Selected
 from service.settings import Settings
+from service.text import routes as notes
+from service.text.models import TextModels
 from service.traces import Traces
 
 TITLE = "Sequela (research use only)"
@@ -34,7 +36,8 @@ DESCRIPTION = f"""{DISCLAIMER_EN}
 
 {DISCLAIMER_JA}
 
-Scores of a stay so far by one registered recurrent model. Every response carries the header
+Scores of a stay so far by one registered recurrent model; classes and spans of documents by others. Every response
+carries the header
 `X-Research-Use-Only: true`; every body that holds a risk carries the disclaimer. Refusals are problem
 documents (RFC 9457) and never repeat what was sent.
 """
@@ -42,28 +45,29 @@ documents (RFC 9457) and never repeat what was sent.
 
 def create_app(
     settings: Settings,
-    scorer: Scorer,
+    scorer: Scorer | None,
     *,
     origin: Origin | None = None,
     audit: Audit | None = None,
     challenger: Selected | None = None,
+    texts: TextModels | None = None,
 ) -> FastAPI:
     """Builds the application.
 
     Args:
         settings: limits, keys and accepted hosts.
-        scorer: a verified model.
+        scorer: a verified model of stays; None where documents alone are served.
         origin: how it was found; an artifact folder where left out.
         audit: where records of what it does go, closed when it ends; nowhere where left out.
         challenger: a verified model that answers a share of the patients; None for none.
+        texts: verified models of documents; None for none.
 
     Raises:
         ArtifactError: if the challenger predicts something else.
         ConfigError: if it would be open to others without keys, or keys or traces cannot be had.
     """
-    service, live, keeping, changes = assembled(
-        settings, Selected(scorer, origin or Origin()), challenger, audit or NoAudit()
-    )
+    selected = None if scorer is None else Selected(scorer, origin or Origin())
+    service, live, keeping, changes, documents = assembled(settings, selected, challenger, audit or NoAudit(), texts)
     app = FastAPI(
         title=TITLE,
         description=DESCRIPTION,
@@ -71,14 +75,19 @@ def create_app(
         lifespan=_lifespan,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the query and the host that were sent
+        # The service's own figures and traces say what may be said; FastAPI's would look for others at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.service = service
     app.state.access = Access.of(settings)
     app.state.lines = RequestLines()
     app.state.traces = Traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
     app.state.live, app.state.keeping, app.state.changes = live, keeping, changes
+    app.state.texts = documents
     # Not by `include_router`, whose routers within routers cost every request; the most asked for come first.
-    app.router.routes.extend([*stays.router.routes, *router.routes, *batch.router.routes])
+    app.router.routes.extend(
+        [*stays.router.routes, *router.routes, *batch.router.routes, *notes.router.routes, *admin.router.routes]
+    )
     install_error_handlers(app)
     app.add_middleware(
         Envelope,
@@ -88,6 +97,7 @@ def create_app(
         max_body_bytes=settings.max_body_bytes,
         streamed=frozenset({batch.PATH}),
         tracer=app.state.traces,
+        draining=lambda: live.watchers.ended,
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     return app
@@ -99,6 +109,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.refusal = ""
     try:
         await app.state.keeping.open()
+        await app.state.texts.rollover.warm_up()
         for place in service.models.places:
             if place.current is not None:
                 await place.current.warm_up(service.inference)
@@ -107,7 +118,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         if isinstance(error, StoreError):  # its words are this service's own, and name the remedy
             app.state.refusal = str(error)
         raise
-    digest, version = service.facts.digest, service.facts.version or ""
+    champion = service.models.champion.current
+    digest, version = (champion.digest, champion.version) if champion else ("", "")
     async with (
         kept_up(app.state.live, app.state.keeping, service.settings, service.audit),
         app.state.changes.going_on(),
@@ -117,6 +129,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         service.ready = False
     await service.inference.drain()
+    await app.state.texts.lanes.drain()
     service.audit.record(AuditEvent.STOPPED, digest=digest, version=version)
     service.audit.close()
     app.state.lines.flush()
@@ -131,6 +144,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema["components"]["securitySchemes"] = SECURITY_SCHEMES
         components = schema["components"]["schemas"]
         adapters: dict[str, TypeAdapter[Any]] = {"ScoreRequest": TypeAdapter(ScoreRequest), **stays.SCHEMAS}
+        adapters |= {model.__name__: TypeAdapter(model) for model in notes.SCHEMAS}
         for name, adapter in {**adapters, "ProblemDocument": TypeAdapter(ProblemDocument)}.items():
             described = adapter.json_schema(ref_template="#/components/schemas/{model}")
             components.update(described.pop("$defs", {}))

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from service.audit import Audit, AuditLog
 from service.batcher import Batcher
 from service.live.calls import LiveStays
 from service.live.choice import Keeping
-from service.live.following import Background, Following
+from service.live.following import Following
+from service.live.rebuilding import Background
 from service.live.upkeep import make_live_stays
 from service.metrics import Metrics
 from service.rollover import Rollover, check_same_task, wanted_by
@@ -20,7 +22,11 @@ from service.routes import Service
 from service.selection import Selected
 from service.served import Arms, Models, Place, Served
 from service.settings import Settings
-from service.watcher import Watcher
+from service.text.lanes import Lanes
+from service.text.models import TextModels
+from service.text.rollover import TextRollover
+from service.text.routes import TextService
+from service.watcher import Followed, Watcher
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,17 @@ class Assembled(NamedTuple):
     live: LiveStays
     keeping: Keeping
     changes: Changes
+    texts: TextService
 
 
-def assembled(settings: Settings, selected: Selected, challenger: Selected | None, audit: Audit) -> Assembled:
-    """The parts of an application around these models.
+def assembled(
+    settings: Settings,
+    selected: Selected | None,
+    challenger: Selected | None,
+    audit: Audit,
+    texts: TextModels | None = None,
+) -> Assembled:
+    """The parts of an application around these models: one of stays, its challenger, and those of documents.
 
     Raises:
         ArtifactError: if the challenger predicts something else.
@@ -73,6 +86,7 @@ def assembled(settings: Settings, selected: Selected, challenger: Selected | Non
     inference = Batcher(
         max_waiting=settings.max_waiting,
         observe=lambda facts: metrics.observe_batch(facts.waited_s, facts.computed_s),
+        shared=selected is None or selected.scorer.device.type == "cpu",
     )
     metrics.watch_queue(lambda: inference.waiting)
     if isinstance(audit, AuditLog):
@@ -86,11 +100,26 @@ def assembled(settings: Settings, selected: Selected, challenger: Selected | Non
     following = Following(live.sessions, background, lambda stay_id: wanted_by(models, stay_id), metrics)
     rollover = Rollover(settings, models, following, background, inference=inference, metrics=metrics, audit=audit)
     rollover.tell_models()
-    changes = Changes(following, Watcher(settings, models, rollover), rollover, background)
-    return Assembled(Service(settings, models, rollover, inference, metrics, audit), live, keeping, changes)
+    documents = _documents(settings, texts or TextModels(), background, metrics, audit)
+    names = [Followed(p.model, partial(rollover.point, p), partial(rollover.refuse, p)) for p in models.places]
+    watcher = Watcher(settings, [*names, *documents.rollover.names])
+    changes = Changes(following, watcher, rollover, background)
+    service = Service(settings, models, rollover, inference, metrics, audit, documents.models)
+    return Assembled(service, live, keeping, changes, documents)
 
 
-def _models(settings: Settings, selected: Selected, challenger: Selected | None, inference: Batcher) -> Models:
+def _documents(
+    settings: Settings, models: TextModels, background: Background, metrics: Metrics, audit: Audit
+) -> TextService:
+    lanes = Lanes(settings.max_waiting)
+    rollover = TextRollover(settings, models, lanes, background, metrics=metrics, audit=audit)
+    rollover.tell_models()
+    return TextService(settings, models, lanes, rollover, metrics, audit)
+
+
+def _models(settings: Settings, selected: Selected | None, challenger: Selected | None, inference: Batcher) -> Models:
+    if selected is None:
+        return Models(Place("", None))
     champion = Place(settings.model, Served.of(selected.scorer, selected.origin, settings, inference))
     if not settings.challenger or settings.challenger_key is None:
         return Models(champion)

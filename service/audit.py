@@ -43,6 +43,8 @@ class AuditEvent(StrEnum):
     OBSERVED = "observed"
     CORRECTED = "corrected"
     WITHDRAWN = "withdrawn"
+    REPEATED = "repeated"
+    VIEWED = "viewed"
     DELETED = "deleted"
     EXPIRED = "expired"
     SWAPPED = "swapped"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -81,12 +82,19 @@ async def _answers(request: Request, service: Service) -> AsyncIterator[bytes]:
 
     async def read() -> None:
         number = 0
+
+        async def take(line: bytes | Problem) -> None:
+            nonlocal number
+            number += 1
+            await scoring.put(asyncio.create_task(_answer(number, line, request, service)))
+
         try:
             async for line in _lines(request, service):
-                number += 1
-                await scoring.put(asyncio.create_task(_answer(number, line, request, service)))
-        except (ClientDisconnect, TimeoutError):
-            pass  # what did arrive is answered
+                await take(line)
+        except ClientDisconnect:
+            pass  # nobody reads any more
+        except TimeoutError:
+            await take(_silent(service.settings.body_timeout_s))
         finally:
             await scoring.put(None)
 
@@ -102,14 +110,14 @@ async def _answers(request: Request, service: Service) -> AsyncIterator[bytes]:
                 left.cancel()
 
 
-async def _lines(request: Request, service: Service) -> AsyncIterator[bytes | None]:
-    """The body's lines without empty ones; None for one that is too long, and nothing after it.
+async def _lines(request: Request, service: Service) -> AsyncIterator[bytes | Problem]:
+    """The body's lines without empty ones; for one that is too long its problem.
 
     Raises:
         TimeoutError: if nothing arrives in time.
     """
     limit, seconds = service.settings.max_body_bytes, service.settings.body_timeout_s
-    held = b""
+    held, dropped = b"", False
     more = True
     while more:
         async with asyncio.timeout(seconds):
@@ -119,17 +127,31 @@ async def _lines(request: Request, service: Service) -> AsyncIterator[bytes | No
         more = message.get("more_body", False)
         *whole, held = (held + message.get("body", b"")).split(b"\n")
         for line in whole if more else (*whole, held):
-            if line.strip():
-                yield line if len(line) <= limit else None
+            if dropped or len(line) > limit:
+                yield _too_long(limit)
+                dropped = False
+            elif line.strip():
+                yield line
         if len(held) > limit:
-            yield None
-            return
+            held, dropped = b"", True
 
 
-async def _answer(number: int, line: bytes | None, request: Request, service: Service) -> bytes:
+def _too_long(limit: int) -> Problem:
+    return invalid_input([((), f"must be at most {limit} bytes a line")])
+
+
+def _silent(seconds: float) -> Problem:
+    return Problem(
+        HTTPStatus.REQUEST_TIMEOUT,
+        ProblemKind.BODY_TOO_SLOW,
+        f"The next part of the body must arrive within {seconds:g} s; what was not answered before is not scored.",
+    )
+
+
+async def _answer(number: int, line: bytes | Problem, request: Request, service: Service) -> bytes:
     try:
-        if line is None:
-            raise invalid_input([((), f"must be at most {service.settings.max_body_bytes} bytes a line")])
+        if isinstance(line, Problem):
+            raise line
         scored = await _scored(line, service, request)
         return b'{"line":%d,"answer":%b}\n' % (number, scored.content)
     except Problem as problem:

@@ -1,25 +1,34 @@
-"""One thread for all work of a device: time steps that wait together are taken together, and nothing waits for a timer.
+"""One queue for all work of a device: what waits together is taken together, and nothing waits for a timer.
 
-While a batch is computed, the next one gathers; a step that finds the thread idle begins at once. So the batch is as
-large as the load makes it, and a lone request pays nothing for batching.
+While a batch is computed, the next one gathers; what finds the device idle begins at once. So the batch is as large as
+the load makes it, and a lone request pays nothing for batching. Time steps of live stays and whole stays, which take
+far longer, take turns.
+
+One thread computes, and one batch at a time. Where the thread rests and a few time steps will take no longer than the
+interpreter would let a thread go on anyway, the event loop computes them itself, once all that arrived with them is in
+the queue: handing so little to a thread and back costs more than computing it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from service.batch_tasks import Task, deliver, fill, next_batch
 from service.errors import Problem, ProblemKind
 
+# Turns of the event loop that bring no further step: a request that is read in one asks for its step in the next.
+LOOKS = 4
 P = ParamSpec("P")
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -41,39 +50,16 @@ class BatchFacts:
     computed_s: float
 
 
-@dataclass(eq=False, slots=True)
-class _Task:
-    """A step, or a call that is computed by itself.
-
-    Args:
-        function: of a batch of items, or of nothing for a call.
-        item: of a step.
-        stay: whose step it is; None: nobody else's, or a call.
-        alone: whether it is a call.
-        future: of who waits.
-        since: when it was put in.
-        error: why it has no result.
-        result: what came of it.
-    """
-
-    function: Callable[..., Any]
-    item: Any
-    stay: Hashable | None
-    alone: bool
-    future: asyncio.Future[Any]
-    since: float = field(default_factory=time.monotonic)
-    error: Exception | None = None
-    result: Any = None
-
-
 class Batcher:
     """A bounded queue with one thread behind it.
 
     Args:
-        max_waiting: steps and calls that may wait or run at one time.
+        max_waiting: steps, whole stays and calls that may wait or run at one time.
         max_batch: steps that are taken together at most.
+        max_whole: whole stays that are taken together at most; steps wait for them.
         deadline_s: what has waited longer is not computed any more.
-        observe: told of every batch, in the thread.
+        observe: told of every batch, by whoever computed it.
+        shared: whether the event loop may compute short batches itself; not where it would wait for a GPU.
     """
 
     def __init__(
@@ -81,22 +67,30 @@ class Batcher:
         *,
         max_waiting: int,
         max_batch: int = 64,
+        max_whole: int = 16,
         deadline_s: float = 10.0,
         observe: Callable[[BatchFacts], None] | None = None,
+        shared: bool = True,
     ) -> None:
-        self._max_waiting, self._max_batch, self._deadline_s = max_waiting, max_batch, deadline_s
+        self._max_waiting, self._deadline_s = max_waiting, deadline_s
+        self._max_batch, self._max_whole = max_batch, max_whole
         self._observe = observe
-        self._steps: deque[_Task] = deque()
-        self._calls: deque[_Task] = deque()
+        self._steps: deque[Task] = deque()
+        self._others: deque[Task] = deque()
         self._ready = threading.Condition()
-        self._idle = self._closed = False
+        self._computing = threading.Lock()
+        self._idle = self._closed = self._gathering = False
         self._waiting = 0
+        self._shared, self._short_s = shared, sys.getswitchinterval()
+        self._step_s = 0.0
+        if shared:
+            torch.set_num_threads(1)  # also for the thread that runs the event loop, which makes the queue
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Steps and calls that wait or run."""
+        """Steps, whole stays and calls that wait or run."""
         return self._waiting
 
     async def step(
@@ -105,19 +99,29 @@ class Batcher:
         """What the function returns for this item, computed together with other items of the same function.
 
         Args:
-            function: items in, as many results out.
+            function: items in, as many results out; a result that is an error is raised for its item alone.
             item: what is computed.
             stay: whose step it is: steps of one stay keep their order and never share a batch.
 
         Raises:
             Problem: 429 if too much waits already, 503 if it waited too long or the service is ending.
         """
-        result: Result = await self._put(function, item, stay, alone=False)
+        result: Result = await self._put(self._steps, Task(function, item, stay, False, True, _future()))
+        return result
+
+    async def whole(self, function: Callable[[Sequence[Item]], Sequence[Result | Exception]], item: Item) -> Result:
+        """What the function returns for this whole stay, computed together with others; args and raises as of `step`.
+
+        Few are taken at once, because steps wait meanwhile.
+        """
+        result: Result = await self._put(self._others, Task(function, item, None, False, False, _future()))
         return result
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the function returns, computed by itself, between batches; raises as `step` does."""
-        result: T = await self._put(partial(function, *args, **kwargs), None, None, alone=True)
+        result: T = await self._put(
+            self._others, Task(partial(function, *args, **kwargs), None, None, True, False, _future())
+        )
         return result
 
     def close(self) -> None:
@@ -131,62 +135,78 @@ class Batcher:
         """Closes while the event loop goes on, so that who waits is answered."""
         await asyncio.to_thread(self.close)
 
-    async def _put(self, function: Callable[..., Any], item: object, stay: Hashable | None, *, alone: bool) -> Any:
+    async def _put(self, queue: deque[Task], task: Task) -> Any:
         if self._waiting >= self._max_waiting:
             raise _refusal(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests wait for the model; try again.")
-        task = _Task(function, item, stay, alone, asyncio.get_running_loop().create_future())
         self._waiting += 1
         try:
             with self._ready:
                 if self._closed:
                     raise _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The service is ending; try again.")
-                (self._calls if alone else self._steps).append(task)
-                if self._idle:
+                queue.append(task)
+                if self._idle and self._shared:
+                    self._gather()
+                elif self._idle:
                     self._ready.notify()
             return await task.future
         finally:
             self._waiting -= 1
 
+    def _gather(self) -> None:
+        """Has what waits computed, once the event loop has taken in what arrived at the same time."""
+        if not self._gathering:
+            self._gathering = True
+            asyncio.get_running_loop().call_soon(self._look, 0, LOOKS)
+
+    def _look(self, seen: int, looks: int) -> None:
+        """Lets requests that are being read join the batch: it is computed once a few turns of the loop bring no more.
+
+        A turn that has nothing to do takes a few microseconds; nothing sleeps here.
+        """
+        waiting = len(self._steps) + len(self._others)
+        looks = LOOKS if waiting > seen else looks - 1
+        if looks and waiting < self._max_batch:
+            asyncio.get_running_loop().call_soon(self._look, waiting, looks)
+        else:
+            self._compute_here()
+
+    def _compute_here(self) -> None:
+        """Computes the waiting steps in the event loop; the thread does the rest, and steps that would take long."""
+        self._gathering = False
+        expected_s = self._step_s * min(len(self._steps), self._max_batch)
+        if expected_s <= self._short_s and not self._others and self._computing.acquire(blocking=False):
+            try:
+                if self._steps:
+                    self._compute(next_batch(self._steps, self._max_batch))
+            finally:
+                self._computing.release()
+        if self._steps or self._others:
+            with self._ready:
+                self._ready.notify()
+
     def _work(self) -> None:
         # A recurrent step is too small to share: more threads make it slower and starve the event loop.
         torch.set_num_threads(1)
         while self._await_work():
-            if self._steps:
-                self._compute(self._batch())
-            if self._calls:
-                self._compute([self._calls.popleft()])
+            for queue, most in ((self._steps, self._max_batch), (self._others, self._max_whole)):
+                with self._computing:
+                    if queue:
+                        self._compute(next_batch(queue, most))
 
     def _await_work(self) -> bool:
         """Returns when there is work; False when there is none and will be none."""
-        if self._steps or self._calls:
+        if self._steps or self._others:
             return True
         with self._ready:
             self._idle = True
-            while not (self._steps or self._calls or self._closed):
+            while not (self._steps or self._others or self._closed):
                 self._ready.wait()
             self._idle = False
-        return bool(self._steps or self._calls)
+        return bool(self._steps or self._others)
 
-    def _batch(self) -> list[_Task]:
-        """The first step and those behind it that can be taken with it; the others keep their places."""
-        first = self._steps.popleft()
-        batch, stays, kept = [first], {first.stay}, []
-        for _ in range(len(self._steps)):
-            if len(batch) == self._max_batch:
-                break
-            task = self._steps.popleft()
-            if task.function != first.function or (task.stay is not None and task.stay in stays):
-                kept.append(task)
-                stays.add(task.stay)  # a later step of the same stay may not overtake it
-            else:
-                batch.append(task)
-                stays.add(task.stay)
-        self._steps.extendleft(reversed(kept))
-        return batch
-
-    def _compute(self, batch: Sequence[_Task]) -> None:
+    def _compute(self, batch: Sequence[Task]) -> None:
         began = time.monotonic()
-        live: list[_Task] = []
+        live: list[Task] = []
         for task in batch:
             if began - task.since > self._deadline_s:
                 task.error = _refusal(
@@ -195,48 +215,18 @@ class Batcher:
             elif not task.future.cancelled():
                 live.append(task)
         if live:
-            _fill(live)
+            busy = time.thread_time()  # waiting for the interpreter says nothing of how long a step takes
+            fill(live)
+            if live[0].is_step:
+                self._step_s = (time.thread_time() - busy) / len(live)
             if self._observe is not None and not live[0].alone:
                 ended = time.monotonic()
                 self._observe(BatchFacts(len(live), [began - task.since for task in live], ended - began))
-        _deliver(batch)
+        deliver(batch)
 
 
-def _fill(tasks: Sequence[_Task]) -> None:
-    """Gives every task its result; if they fail together, each by itself, so that one fails for itself alone."""
-    first = tasks[0]
-    try:
-        if first.alone:
-            first.result = first.function()
-            return
-        for task, result in zip(tasks, first.function([task.item for task in tasks]), strict=True):
-            task.result = result
-    except Exception as error:  # noqa: BLE001  # whoever waits for it raises it
-        if len(tasks) == 1:
-            first.error = error
-            return
-        for task in tasks:
-            _fill([task])
-
-
-def _deliver(batch: Sequence[_Task]) -> None:
-    """Wakes every event loop once."""
-    loops: dict[asyncio.AbstractEventLoop, list[_Task]] = {}
-    for task in batch:
-        loops.setdefault(task.future.get_loop(), []).append(task)
-    for loop, tasks in loops.items():
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_settle, tasks)
-
-
-def _settle(tasks: Sequence[_Task]) -> None:
-    for task in tasks:
-        if task.future.done():
-            continue
-        if task.error is not None:
-            task.future.set_exception(task.error)
-        else:
-            task.future.set_result(task.result)
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
 
 
 def _refusal(status: HTTPStatus, detail: str) -> Problem:

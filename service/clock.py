@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from service.schema import MAX_HOURS
 
@@ -44,9 +45,14 @@ class Clock:
             minute = (time - self.admission) // MINUTE
         if abs(minute) > MAX_MINUTE:
             raise TimeRefusedError(f"must lie within {MAX_HOURS:g} h of admission")
-        if self.admission is not None and minute > (self.latest - self.admission) // MINUTE:
+        if minute > self._latest_minute:
             raise TimeRefusedError("must not lie in the future")
         return minute
+
+    @cached_property
+    def _latest_minute(self) -> float:
+        """The minute in which `latest` lies; without an admission nobody knows, and no minute is too late."""
+        return math.inf if self.admission is None else (self.latest - self.admission) // MINUTE
 
     def check_admission(self) -> None:
         """Refuses an admission that has not come.

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
@@ -140,6 +141,7 @@ def internal_problem() -> Problem:
 def install_error_handlers(app: FastAPI) -> None:
     """Maps exceptions to problem documents, once."""
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_parameters)
     app.add_exception_handler(SequelaError, _on_refusal)
 
 
@@ -150,6 +152,17 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     status = int(getattr(error, "status_code", HTTPStatus.INTERNAL_SERVER_ERROR))
     headers: Any = getattr(error, "headers", None)
     return Problem(status, ProblemKind.HTTP, HTTPStatus(status).description, headers=headers).response()
+
+
+async def _on_parameters(request: Request, error: Exception) -> JSONResponse:
+    found = error.errors() if isinstance(error, RequestValidationError) else ()
+    known = frozenset({"path", *request.path_params})  # the template's names; what stands there is the sender's
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        ProblemKind.INVALID_INPUT,
+        "The address must follow the schema at /openapi.json; see errors.",
+        places=[(_safe_loc(tuple(e["loc"]), known), e["msg"]) for e in found],
+    ).response()
 
 
 async def _on_refusal(request: Request, error: Exception) -> JSONResponse:

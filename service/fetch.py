@@ -1,7 +1,8 @@
-"""`python -m service.fetch MODEL CACHE`: a registered model in, its artifact folder under its digest out.
+"""`python -m service.fetch MODEL... CACHE`: registered models in, their artifact folders under their digests out.
 
-A process of its own, gone before the first request, because it is the only one that needs MLflow. The
-last line of standard output is one JSON object; the exit status says which:
+A process of its own, gone before the first request, because it is the only one that needs MLflow. Standard output ends
+with one JSON object a model, in their order; the exit status says which the last one is. After one that MLflow did not
+answer for no other is asked for:
 
 | status | object |
 |---|---|
@@ -21,7 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from models.artifact import BUNDLE, MANIFEST, verify_digests
+from models.artifact import BUNDLE
+from models.artifact_folder import MANIFEST, verify_digests
 from models.errors import ArtifactError
 from service.model_uri import RegistryUri, artifact_folder, parse_registry_uri
 
@@ -98,11 +100,20 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Fetches one model and says what came of it."""
-    model, cache = arguments
+    """Fetches models and says what came of each; returns the last one's status."""
+    *models, cache = arguments
+    status = UNREACHABLE
+    for model in models:
+        status = _fetched(model, Path(cache))
+        if status == UNREACHABLE:
+            break
+    return status
+
+
+def _fetched(model: str, cache: Path) -> int:
     try:
         uri = parse_registry_uri(model)
-        return _say(0, **fetch(uri, Path(cache)))
+        return _say(0, **fetch(uri, cache))
     except ArtifactError as error:
         return _say(REFUSED, refused=str(error))
     except Exception as error:  # noqa: BLE001 - every failure of the client or the network is one of two answers

@@ -7,23 +7,26 @@ places in the request, reasons, and declared names.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.grid import GridKind
 from models.intake import Columns, NoteColumns, Rejection, build_stays
-from models.stay import Ints, Stays
+from models.stay import Floats, Ints, Stays
 from service.clock import Clock, TimeRefusedError
+from service.conversions import Conversions
 from service.errors import Loc, invalid_input
-from service.intake_values import ValueRows, read_statics, read_values
-from service.schema import NoteIn, ObservationIn, ScoreRequest
+from service.intake_values import Items, ValueRows, read_statics, read_values
 from service.schema_answers import InputRef
+from service.score_body import ScoreFields
 from service.settings import Settings
+from service.times import Times, end_minute, moment
 from service.vocabulary import Vocabulary
 
 OUTSIDE_SOFT_LIMITS = "outside_soft_limits"
@@ -38,14 +41,24 @@ class StayInput:
     """One stay, ready to be scored.
 
     Args:
-        stays: the stay, alone.
+        end_min: last minute that is scored.
+        minute: (m,) of the observations that count, in the order in which they were sent.
+        channel: (m,) index into the vocabulary's channels.
+        value: (m,) in the canonical unit.
+        notes: those that count: minute, kind and text of each.
+        static: numbers by name.
         rejected: inputs that are not in it, and why.
         flagged: inputs that are in it although they are unusual.
         unused: declared names that were sent and that the model does not read.
         never_observed: channels of the model without any value in the stay.
     """
 
-    stays: Stays
+    end_min: int
+    minute: Ints
+    channel: NDArray[np.int16]
+    value: Floats
+    notes: Sequence[tuple[int, str, str]]
+    static: dict[str, float]
     rejected: tuple[InputRef, ...]
     flagged: tuple[InputRef, ...]
     unused: tuple[str, ...]
@@ -54,187 +67,180 @@ class StayInput:
 
 @dataclass
 class _Timeline:
-    """Minutes at which the inputs of one kind became known, and why some of them do not count."""
+    """Minutes at which the inputs of one kind became known, and why some of them, by their place, do not count."""
 
     minute: Ints
-    reason: list[str | None] = field(default_factory=list)
-
-    def latest(self) -> int:
-        """Last minute of an input that counts; 0 if there is none or it is before admission."""
-        return max((int(m) for m, r in zip(self.minute, self.reason, strict=True) if r is None), default=0)
-
-    def refuse_after(self, end: int) -> None:
-        """Takes out what became known after the end."""
-        for i in np.flatnonzero(self.minute > end).tolist():
-            self.reason[i] = self.reason[i] or str(Rejection.AFTER_END)
+    reason: dict[int, str]
 
     @property
     def kept(self) -> Ints:
         """Places of the inputs that count."""
-        return np.array([i for i, r in enumerate(self.reason) if r is None], dtype=np.int64)
+        counts = np.ones(len(self.minute), dtype=bool)
+        counts[list(self.reason)] = False
+        return np.flatnonzero(counts)
+
+    def latest(self) -> int:
+        """Last minute of an input that counts; 0 if there is none or it is before admission."""
+        return int(self.minute[self.kept].max(initial=0))
+
+    def refuse_after(self, end: int) -> None:
+        """Takes out what became known after the end."""
+        for i in np.flatnonzero(self.minute > end).tolist():
+            self.reason.setdefault(i, str(Rejection.AFTER_END))
 
 
-def read_stay(
-    request: ScoreRequest, *, vocabulary: Vocabulary, bundle: Bundle, settings: Settings, now: datetime | None = None
-) -> StayInput:
-    """Turns a request into a stay.
+class Intake:
+    """Reads requests for one model.
 
     Args:
-        request: what was sent.
         vocabulary: names that the model's service understands.
         bundle: the model's facts; its grid bounds the number of time steps.
         settings: limits.
-        now: the current time; for tests.
-
-    Raises:
-        Problem: 422 with the places that do not hold.
     """
-    _check_counts(request, settings)
-    places: Places = []
-    clock = Clock(request.admission, (now or datetime.now(UTC)) + timedelta(seconds=settings.clock_tolerance_s))
-    try:
-        clock.check_admission()
-    except TimeRefusedError as refusal:
-        raise invalid_input([(("admission",), str(refusal))]) from None
-    minutes = _minutes("observations", request.observations, clock, places)
-    values = read_values(request.observations, minutes, vocabulary, places)
-    observations = _Timeline(minutes, list(values.reason))
-    notes = _read_notes(request.notes, clock, places)
-    static, static_rejected = read_statics(request.static, vocabulary, places)
-    end = _end_minute(request, clock, (observations, notes), places)
-    _check_steps(bundle, end, (observations, notes), settings, places)
-    if places:
-        raise invalid_input(places)
-    for timeline in (observations, notes):
-        timeline.refuse_after(end)
-    stays = _stays(request, values, observations, notes, static, vocabulary, end)
-    return StayInput(
-        stays=stays,
-        rejected=(*_refs("observation", observations), *_refs("note", notes), *static_rejected),
-        flagged=_flagged(values, observations),
-        unused=_unused(request, values, vocabulary),
-        never_observed=bundle.encoding.never_observed(stays),
-    )
 
+    def __init__(self, vocabulary: Vocabulary, bundle: Bundle, settings: Settings) -> None:
+        self._vocabulary, self._bundle, self._settings = vocabulary, bundle, settings
+        self._conversions = Conversions(vocabulary)
+        self._tolerance = timedelta(seconds=settings.clock_tolerance_s)
+        self._channels = tuple(c.name for c in vocabulary.channels)
+        self._statics = tuple(s.name for s in vocabulary.statics)
 
-def _check_counts(request: ScoreRequest, settings: Settings) -> None:
-    places: Places = []
-    for name, count, limit in (
-        ("observations", len(request.observations), settings.max_observations),
-        ("notes", len(request.notes), settings.max_notes),
-    ):
-        if count > limit:
-            places.append(((name,), f"must hold at most {limit} items"))
-    places += [
-        (("notes", i, "text"), f"must be at most {settings.max_note_chars} characters long")
-        for i, note in enumerate(request.notes)
-        if len(note.text) > settings.max_note_chars
-    ]
-    if places:
-        raise invalid_input(places)
+    def read(self, request: ScoreFields, *, now: datetime | None = None) -> StayInput:
+        """Turns a request into a stay.
 
+        Args:
+            request: what was sent.
+            now: the current time; for tests.
 
-def _minutes(name: str, items: Sequence[ObservationIn | NoteIn], clock: Clock, places: Places) -> Ints:
-    """(items,) minute at which each became known: its time, or its later `available_time`."""
-    minutes = np.zeros(len(items), dtype=np.int64)
-    for i, item in enumerate(items):
-        at = "time" if item.time is not None else "time_h"
-        known = "available_time" if item.available_time is not None else "available_time_h"
+        Raises:
+            Problem: 422 with the places that do not hold.
+        """
+        sent, notes_sent = request.get("observations", ()), request.get("notes", ())
+        self._check_counts(sent, notes_sent)
+        places: Places = []
+        clock = self._clock(request, now or datetime.now(UTC))
+        times = Times(clock)
+        minutes = _minutes("observations", sent, times, places)
+        values = read_values(sent, minutes, self._vocabulary, self._conversions, places)
+        observations, notes = _Timeline(minutes, values.reason), _read_notes(notes_sent, times, places)
+        static_sent = request.get("static", {})
+        static, static_rejected = read_statics(static_sent, self._vocabulary, places)
+        end = end_minute(request, clock, places)
+        end = max(observations.latest(), notes.latest()) if end is None else end
+        self._check_steps(end, (observations, notes), places)
+        if places:
+            raise invalid_input(places)
+        for timeline in (observations, notes):
+            timeline.refuse_after(end)
+        kept = observations.kept
+        return StayInput(
+            end_min=end,
+            minute=minutes[kept],
+            channel=values.channel[kept],
+            value=values.value[kept],
+            notes=[
+                (int(notes.minute[i]), notes_sent[i].get("kind", "note"), notes_sent[i]["text"])
+                for i in notes.kept.tolist()
+            ],
+            static=static,
+            rejected=(*_refs("observation", observations), *_refs("note", notes), *static_rejected),
+            flagged=_flagged(values, kept),
+            unused=self._unused(values, static_sent.keys()),
+            never_observed=self._never_observed(values.channel[kept]),
+        )
+
+    def stays(self, inputs: Sequence[StayInput]) -> Stays:
+        """Stays side by side, in this order."""
+        counts, charted = [len(one.minute) for one in inputs], [len(one.notes) for one in inputs]
+        notes = [note for one in inputs for note in one.notes]
+        stays, _ = build_stays(
+            stay_id=[f"{STAY_ID}-{i}" for i in range(len(inputs))],
+            end_min=np.array([one.end_min for one in inputs], dtype=np.int64),
+            columns=Columns(
+                stay=np.repeat(np.arange(len(inputs), dtype=np.int64), counts),
+                time_min=np.concatenate([one.minute for one in inputs]),
+                channel=np.concatenate([one.channel for one in inputs]),
+                value=np.concatenate([one.value for one in inputs]),
+            ),
+            channels=self._channels,
+            static=np.array(
+                [[one.static.get(name, math.nan) for name in self._statics] for one in inputs], dtype=np.float64
+            ),
+            static_names=self._statics,
+            notes=NoteColumns(
+                stay=np.repeat(np.arange(len(inputs), dtype=np.int64), charted),
+                time_min=np.array([minute for minute, _, _ in notes], dtype=np.int64),
+                kind=[kind for _, kind, _ in notes],
+                text=[text for _, _, text in notes],
+            ),
+        )
+        return stays
+
+    def _clock(self, request: ScoreFields, now: datetime) -> Clock:
         try:
-            minutes[i] = clock.minute(item.time, item.time_h)
-            at = known
-            if item.available_time is not None or item.available_time_h is not None:
-                minutes[i] = max(int(minutes[i]), clock.minute(item.available_time, item.available_time_h))
+            clock = Clock(moment(request.get("admission")), now + self._tolerance)
+            clock.check_admission()
         except TimeRefusedError as refusal:
-            places.append(((name, i, at), str(refusal)))
-    return minutes
+            raise invalid_input([(("admission",), str(refusal))]) from None
+        return clock
+
+    def _check_counts(self, observations: Items, notes: Items) -> None:
+        settings, places = self._settings, Places()
+        for name, items, limit in (
+            ("observations", observations, settings.max_observations),
+            ("notes", notes, settings.max_notes),
+        ):
+            if len(items) > limit:
+                places.append(((name,), f"must hold at most {limit} items"))
+        places += [
+            (("notes", i, "text"), f"must be at most {settings.max_note_chars} characters long")
+            for i, note in enumerate(notes)
+            if len(note["text"]) > settings.max_note_chars
+        ]
+        if places:
+            raise invalid_input(places)
+
+    def _check_steps(self, end: int, timelines: tuple[_Timeline, ...], places: Places) -> None:
+        grid = self._bundle.encoding.grid
+        if grid.kind is GridKind.FIXED:
+            steps = math.ceil(max(end, 0) / grid.width_min) + 2
+        else:
+            steps = len(set().union(*(t.minute.tolist() for t in timelines))) + 2
+        if steps > self._settings.max_steps + 2:
+            limit = self._settings.max_steps
+            places.append((("as_of",), f"must leave at most {limit} time steps of this model's grid"))
+
+    def _unused(self, values: ValueRows, statics: Iterable[str]) -> tuple[str, ...]:
+        vocabulary = self._vocabulary
+        sent = {self._channels[i] for i in set(values.channel.tolist())}
+        return tuple(sorted((sent - vocabulary.used_channels) | (set(statics) - vocabulary.used_statics)))
+
+    def _never_observed(self, channel: NDArray[np.int16]) -> tuple[str, ...]:
+        seen = {self._channels[i] for i in set(channel.tolist())}
+        return tuple(name for name in self._bundle.encoding.channels.names if name not in seen)
 
 
-def _read_notes(notes: list[NoteIn], clock: Clock, places: Places) -> _Timeline:
-    minutes = _minutes("notes", notes, clock, places)
+def _minutes(name: str, items: Items, times: Times, places: Places) -> Ints:
+    """(items,) minute at which each became known: its time, or its later `available_time`."""
+    return np.array(times.known(name, items, places), dtype=np.int64)
+
+
+def _read_notes(notes: Items, times: Times, places: Places) -> _Timeline:
+    minutes = _minutes("notes", notes, times, places)
     seen: set[tuple[int, str, str]] = set()
-    reasons: list[str | None] = []
-    for minute, note in zip(minutes.tolist(), notes, strict=True):
-        key = (minute, note.kind, note.text)
-        reasons.append(str(Rejection.DUPLICATE) if key in seen else None)
+    reason: dict[int, str] = {}
+    for i, (minute, note) in enumerate(zip(minutes.tolist(), notes, strict=True)):
+        key = (minute, note.get("kind", "note"), note["text"])
+        if key in seen:
+            reason[i] = str(Rejection.DUPLICATE)
         seen.add(key)
-    return _Timeline(minutes, reasons)
-
-
-def _end_minute(request: ScoreRequest, clock: Clock, timelines: tuple[_Timeline, ...], places: Places) -> int:
-    if request.as_of is None and request.as_of_h is None:
-        return max(0, *(t.latest() for t in timelines))
-    where: Loc = ("as_of",) if request.as_of is not None else ("as_of_h",)
-    try:
-        end = clock.minute(request.as_of, request.as_of_h)
-    except TimeRefusedError as refusal:
-        places.append((where, str(refusal)))
-        return 0
-    if end < 0:
-        places.append((where, "must not lie before admission"))
-    return end
-
-
-def _check_steps(
-    bundle: Bundle, end: int, timelines: tuple[_Timeline, ...], settings: Settings, places: Places
-) -> None:
-    grid = bundle.encoding.grid
-    if grid.kind is GridKind.FIXED:
-        steps = math.ceil(max(end, 0) / grid.width_min) + 2
-    else:
-        steps = len(set().union(*(t.minute.tolist() for t in timelines))) + 2
-    if steps > settings.max_steps + 2:
-        places.append((("as_of",), f"must leave at most {settings.max_steps} time steps of this model's grid"))
-
-
-def _stays(
-    request: ScoreRequest,
-    values: ValueRows,
-    observations: _Timeline,
-    notes: _Timeline,
-    static: dict[str, float],
-    vocabulary: Vocabulary,
-    end: int,
-) -> Stays:
-    rows, charted = observations.kept, notes.kept
-    names = tuple(s.name for s in vocabulary.statics)
-    stays, _ = build_stays(
-        stay_id=(STAY_ID,),
-        end_min=np.array([end], dtype=np.int64),
-        columns=Columns(
-            stay=np.zeros(len(rows), dtype=np.int64),
-            time_min=observations.minute[rows],
-            channel=values.channel[rows],
-            value=values.value[rows],
-        ),
-        channels=tuple(c.name for c in vocabulary.channels),
-        static=np.array([[static.get(name, math.nan) for name in names]], dtype=np.float64),
-        static_names=names,
-        notes=NoteColumns(
-            stay=np.zeros(len(charted), dtype=np.int64),
-            time_min=notes.minute[charted],
-            kind=tuple(request.notes[i].kind for i in charted.tolist()),
-            text=tuple(request.notes[i].text for i in charted.tolist()),
-        ),
-    )
-    return stays
+    return _Timeline(minutes, reason)
 
 
 def _refs(kind: Literal["observation", "note"], timeline: _Timeline) -> list[InputRef]:
-    return [
-        InputRef(input=kind, index=i, reason=reason) for i, reason in enumerate(timeline.reason) if reason is not None
-    ]
+    return [InputRef(input=kind, index=i, reason=timeline.reason[i]) for i in sorted(timeline.reason)]
 
 
-def _flagged(values: ValueRows, timeline: _Timeline) -> tuple[InputRef, ...]:
-    return tuple(
-        InputRef(input="observation", index=int(i), reason=OUTSIDE_SOFT_LIMITS)
-        for i in timeline.kept
-        if values.unusual[i]
-    )
-
-
-def _unused(request: ScoreRequest, values: ValueRows, vocabulary: Vocabulary) -> tuple[str, ...]:
-    sent = {vocabulary.channels[i].name for i in np.unique(values.channel).tolist()}
-    unused = (sent - vocabulary.used_channels) | (set(request.static) - vocabulary.used_statics)
-    return tuple(sorted(unused))
+def _flagged(values: ValueRows, kept: Ints) -> tuple[InputRef, ...]:
+    places = kept[values.unusual[kept]].tolist()
+    return tuple(InputRef(input="observation", index=i, reason=OUTSIDE_SOFT_LIMITS) for i in places)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.channels import Channel, StaticKind, StaticVariable
-from models.errors import UnitError
-from models.intake import Rejection, canonical_values, outside_soft_limits
+from models.channels import StaticKind, StaticVariable
+from models.intake import Rejection
 from models.stay import Floats, Ints
+from service.conversions import REFUSED, Conversions, units
 from service.errors import Loc
-from service.schema import ObservationIn, StaticValue
+from service.schema import StaticValue
 from service.schema_answers import InputRef
 from service.vocabulary import Vocabulary
 
 MISSING = "missing"
+UNKNOWN_CHANNEL = "must be a declared channel or loinc:<code>; GET /v1/model lists the model's"
+OTHER_FACT = "must be another one for another observation"
 Places = list[tuple[Loc, str]]
+Items = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,18 @@ class ValueRows:
     Args:
         channel: (m,) index into the vocabulary's channels.
         value: (m,) in the canonical unit; NaN where missing.
-        unusual: (m,) bool, True = outside the soft limits.
-        reason: why an observation does not count, or None.
+        unusual: (m,) bool, True = within the hard limits and outside the soft ones.
+        reason: why an observation does not count, by its place; those that count are not named.
     """
 
     channel: NDArray[np.int16]
     value: Floats
     unusual: NDArray[np.bool_]
-    reason: tuple[str | None, ...]
+    reason: dict[int, str]
 
 
 def read_values(
-    observations: Sequence[ObservationIn], minutes: Ints, vocabulary: Vocabulary, places: Places
+    observations: Items, minutes: Ints, vocabulary: Vocabulary, conversions: Conversions, places: Places
 ) -> ValueRows:
     """Converts every observation; what the request must not hold is added to `places`.
 
@@ -48,27 +52,25 @@ def read_values(
         observations: as sent.
         minutes: (m,) minutes at which they became known.
         vocabulary: names that are understood.
+        conversions: of the vocabulary.
         places: gains unknown channels, refused units and contradictory identifiers.
     """
-    count = len(observations)
-    channel = np.zeros(count, dtype=np.int16)
-    value = np.full(count, np.nan)
-    within = np.zeros(count, dtype=bool)
-    for (index, unit), members in _by_channel_and_unit(observations, vocabulary, places).items():
-        declared = vocabulary.channels[index]
-        sent = [observations[i].value for i in members]
-        raw = np.array([math.nan if v is None else v for v in sent], dtype=np.float64)
-        channel[members] = index
-        try:
-            value[members], within[members] = _canonical(declared, unit, raw)
-        except UnitError:
-            places.append((("observations", members[0], "unit"), _expected_unit(declared)))
-    reason: list[str | None] = [None] * count
-    for i in np.flatnonzero(~within).tolist():
-        reason[i] = MISSING if observations[i].value is None else str(Rejection.OUTSIDE_HARD_LIMITS)
-    _mark_repeats(observations, minutes, channel, value, reason, places)
-    unusual = outside_soft_limits(vocabulary.channels, channel, value)
-    return ValueRows(channel, value, unusual, tuple(reason))
+    found = conversions.rows.get
+    rows = np.array([found((item["channel"], item["unit"]), REFUSED) for item in observations], dtype=np.intp)
+    if REFUSED in rows:
+        _name_refused(observations, vocabulary, places)
+        rows = np.maximum(rows, 0)
+    # None becomes NaN.
+    sent = np.array([item["value"] for item in observations], dtype=np.float64)
+    value, within, unusual = conversions.canonical(rows, sent)
+    reason = {
+        i: MISSING if observations[i]["value"] is None else str(Rejection.OUTSIDE_HARD_LIMITS)
+        for i in np.flatnonzero(~within).tolist()
+    }
+    channel = conversions.channel[rows]
+    _mark_repeats(minutes, channel, value, reason)
+    _check_identifiers(observations, minutes, channel, places)
+    return ValueRows(channel, value, unusual, reason)
 
 
 def read_statics(
@@ -93,42 +95,42 @@ def read_statics(
     return values, rejected
 
 
-def _by_channel_and_unit(
-    observations: Sequence[ObservationIn], vocabulary: Vocabulary, places: Places
-) -> dict[tuple[int, str], list[int]]:
-    groups: dict[tuple[int, str], list[int]] = {}
+def _name_refused(observations: Items, vocabulary: Vocabulary, places: Places) -> None:
+    """Names channels that nobody declares, and the first of each channel with a unit that it does not accept."""
+    refused: set[tuple[int, str]] = set()
     for i, item in enumerate(observations):
-        index = vocabulary.channel_index.get(item.channel)
+        index, unit = vocabulary.channel_index.get(item["channel"]), item["unit"]
         if index is None:
-            expected = "must be a declared channel or loinc:<code>; GET /v1/model lists the model's"
-            places.append((("observations", i, "channel"), expected))
-        else:
-            groups.setdefault((index, item.unit), []).append(i)
-    return groups
+            places.append((("observations", i, "channel"), UNKNOWN_CHANNEL))
+        elif unit not in units(vocabulary, index) and (index, unit) not in refused:
+            refused.add((index, unit))
+            expected = f"must be {' or '.join(units(vocabulary, index))} for {vocabulary.channels[index].name}"
+            places.append((("observations", i, "unit"), expected))
 
 
-def _mark_repeats(
-    observations: Sequence[ObservationIn],
-    minutes: Ints,
-    channel: NDArray[np.int16],
-    value: Floats,
-    reason: list[str | None],
-    places: Places,
-) -> None:
-    """Rejects what says the same again, and refuses one identifier for two different facts."""
-    facts: set[tuple[int, int, float]] = set()
+def _mark_repeats(minutes: Ints, channel: NDArray[np.int16], value: Floats, reason: dict[int, str]) -> None:
+    """Rejects what says the same again."""
+    facts = list(zip(minutes.tolist(), channel.tolist(), value.tolist(), strict=True))
+    if len(set(facts)) == len(facts):
+        return
+    said: set[tuple[int, int, float]] = set()
+    for i, fact in enumerate(facts):
+        if fact in said and i not in reason:
+            reason[i] = str(Rejection.DUPLICATE)
+        said.add(fact)
+
+
+def _check_identifiers(observations: Items, minutes: Ints, channel: NDArray[np.int16], places: Places) -> None:
+    """Refuses one identifier for two different facts."""
+    if not any("observation_id" in item for item in observations):
+        return
     by_identifier: dict[str, tuple[int, int, float | None, str]] = {}
     for i, item in enumerate(observations):
-        minute, index = int(minutes[i]), int(channel[i])
-        if item.observation_id is not None:
-            said = (minute, index, item.value, item.unit)
-            if by_identifier.setdefault(item.observation_id, said) != said:
-                expected = "must be another one for another observation"
-                places.append((("observations", i, "observation_id"), expected))
-        fact = (minute, index, float(value[i]))
-        if reason[i] is None and fact in facts:
-            reason[i] = str(Rejection.DUPLICATE)
-        facts.add(fact)
+        identifier = item.get("observation_id")
+        if identifier is not None:
+            said = (int(minutes[i]), int(channel[i]), item["value"], item["unit"])
+            if by_identifier.setdefault(identifier, said) != said:
+                places.append((("observations", i, "observation_id"), OTHER_FACT))
 
 
 def _static_number(variable: StaticVariable, given: StaticValue | str | None, places: Places) -> float | None:
@@ -142,19 +144,12 @@ def _static_number(variable: StaticVariable, given: StaticValue | str | None, pl
     if not isinstance(given, StaticValue) or given.value is None:
         places.append((where, 'must be a number with its unit, such as {"value": …, "unit": …}'))
         return None
-    try:
-        value, within = _canonical(variable, given.unit, np.array([given.value]))
-    except UnitError:
-        places.append(((*where, "unit"), _expected_unit(variable)))
+    conversion = variable.conversion(given.unit)
+    if conversion is None:
+        accepted = " or ".join((variable.unit, *variable.accepts))
+        places.append(((*where, "unit"), f"must be {accepted} for {variable.name}"))
         return None
-    return float(value[0]) if within[0] else math.nan
-
-
-def _canonical(declared: Channel | StaticVariable, unit: str, values: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     # A sender may well send 1e308: its conversion overflows, and infinity lies outside any limits.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return canonical_values(declared, unit, values)
-
-
-def _expected_unit(declared: Channel | StaticVariable) -> str:
-    return f"must be {' or '.join((declared.unit, *declared.accepts))} for {declared.name}"
+    value = given.value * conversion.factor + conversion.offset
+    low, high = variable.hard
+    return value if low <= value <= high else math.nan

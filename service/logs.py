@@ -59,6 +59,8 @@ FIELDS = frozenset(
         "observations",
         "notes",
         "steps",
+        "documents",
+        "characters",
         "rejected",
         "model",
         "version",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -73,6 +73,32 @@ class Histograms(Collector):
         yield family
 
 
+class Batches(Collector):
+    """What the model took at once: how many steps or stays, how long each waited, and how long the model took."""
+
+    def __init__(self) -> None:
+        waited = "Time that a step or a whole stay waited for the model."
+        took = "Steps, or whole stays, that the model took at once."
+        self._queue = Histograms("sequela_queue_seconds", waited, (), FINE_BUCKETS_S)
+        self._compute = Histograms(
+            "sequela_compute_seconds", "Time that the model took for a batch.", (), FINE_BUCKETS_S
+        )
+        self._size = Histograms("sequela_batch_size", took, (), BATCH_BUCKETS)
+
+    def observe(self, queued_s: Sequence[float], compute_s: float) -> None:
+        """Adds one batch."""
+        self._size.of().observe(len(queued_s))
+        self._compute.of().observe(compute_s)
+        queue = self._queue.of()
+        for seconds in queued_s:
+            queue.observe(seconds)
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus reads."""
+        for histograms in (self._queue, self._compute, self._size):
+            yield from histograms.collect()
+
+
 class Counters(Collector):
     """One count for each combination of labels."""
 
@@ -117,11 +143,7 @@ class Metrics:
             ("route",),
             LATENCY_BUCKETS_S,
         )
-        self._queue = Histograms("sequela_queue_seconds", "Time that a step waited for the model.", (), FINE_BUCKETS_S)
-        self._compute = Histograms(
-            "sequela_compute_seconds", "Time that the model took for a batch.", (), FINE_BUCKETS_S
-        )
-        self._batch = Histograms("sequela_batch_size", "Steps that the model took at once.", (), BATCH_BUCKETS)
+        self._batches = Batches()
         self._scores = Histograms(
             "sequela_score",
             f"Latest risks of answers, by output and version. {DISCLAIMER_EN}",
@@ -129,8 +151,12 @@ class Metrics:
             SCORE_BUCKETS,
         )
         self._rejected = Counters("sequela_rejected", "Inputs that no score used, by reason.", ("reason",))
+        self._documents = Counters("sequela_documents", "Documents that were answered for, by model.", ("model",))
         self._replays = Counters("sequela_replays", "Stays replayed from an earlier time, by reason.", ("reason",))
         self._swaps = Counters("sequela_swaps", "Changes of the model that answers, by outcome.", ("outcome",))
+        self._text_swaps = Counters(
+            "sequela_text_swaps", "Changes of models of documents, by name and outcome.", ("model", "outcome")
+        )
         self._shadow = Histograms(
             "sequela_shadow_difference",
             f"How far a version that is tried is from the answers, by output and version. {DISCLAIMER_EN}",
@@ -138,18 +164,20 @@ class Metrics:
             DIFFERENCE_BUCKETS,
         )
         self._readings = Readings()
-        self._model = Gauge(
-            "sequela_model_info",
-            "The model that answers; always 1.",
-            ("name", "version", "digest", "source"),
+        labels = ("name", "version", "digest", "source")
+        self._model = Gauge("sequela_model_info", "The model that answers; always 1.", labels, registry=self.registry)
+        self._text_models = Gauge(
+            "sequela_text_model_info",
+            "The models of documents that answer, by name in the settings; always 1.",
+            ("model", *labels),
             registry=self.registry,
         )
         for collector in self._collectors():
             self.registry.register(collector)
 
     def _collectors(self) -> Iterable[Collector]:
-        yield from (self._requests, self._latency, self._queue, self._compute, self._batch)
-        yield from (self._scores, self._rejected, self._replays, self._swaps, self._shadow, self._readings)
+        yield from (self._requests, self._latency, self._batches, self._scores, self._rejected, self._documents)
+        yield from (self._replays, self._swaps, self._text_swaps, self._shadow, self._readings)
 
     def set_model(self, *, name: str, version: str, digest: str, source: str) -> None:
         """States the model that answers, in place of any before."""
@@ -159,6 +187,16 @@ class Metrics:
     def add_model(self, *, name: str, version: str, digest: str, source: str) -> None:
         """States a model that answers beside the others."""
         self._model.labels(name=name, version=version, digest=digest, source=source).set(1)
+
+    def set_text_models(self, models: Iterable[Mapping[str, str]]) -> None:
+        """States the models of documents that answer, in place of any before.
+
+        Args:
+            models: of each its `model` (name in the settings), `name`, `version`, `digest` and `source`.
+        """
+        self._text_models.clear()
+        for labels in models:
+            self._text_models.labels(**labels).set(1)
 
     def count_request(self, *, route: str, status: int, seconds: float) -> None:
         """Counts one answered request; `route` is a template, never a path."""
@@ -170,6 +208,10 @@ class Metrics:
         for reason, count in reasons.items():
             self._rejected.counts[reason,] += count
 
+    def count_documents(self, model: str, count: int) -> None:
+        """Counts documents that a model of the settings answered for."""
+        self._documents.counts[model,] += count
+
     def count_replay(self, reason: str) -> None:
         """Counts one stay that was replayed: `late`, `corrected`, `withdrawn`, `restored`, `swapped`."""
         self._replays.counts[reason,] += 1
@@ -177,6 +219,10 @@ class Metrics:
     def count_swap(self, outcome: str) -> None:
         """Counts one change of model: `switched`, `refused`, `rolled_back`."""
         self._swaps.counts[outcome,] += 1
+
+    def count_text_swap(self, model: str, outcome: str) -> None:
+        """Counts one change of a model of documents, by its name in the settings: `switched`, `refused`."""
+        self._text_swaps.counts[model, outcome] += 1
 
     def observe_scores(self, outputs: Sequence[str], risks: Sequence[float], *, version: str = "") -> None:
         """Adds an answer's latest probabilities to the histogram of the version that made it."""
@@ -189,15 +235,11 @@ class Metrics:
             self._shadow.of(output, version).observe(difference)
 
     def observe_batch(self, queued_s: Sequence[float], compute_s: float) -> None:
-        """Adds one batch: how long each of its steps waited, and how long the model took.
+        """Adds one batch: how long each of its steps or stays waited, and how long the model took.
 
         Always from one thread, which need not be the event loop's.
         """
-        self._batch.of().observe(len(queued_s))
-        self._compute.of().observe(compute_s)
-        queue = self._queue.of()
-        for seconds in queued_s:
-            queue.observe(seconds)
+        self._batches.observe(queued_s, compute_s)
 
     def watch_stays(self, count: Callable[[], int], state_bytes: Callable[[], int]) -> None:
         """States how many stays live in memory, and how many bytes their states take."""

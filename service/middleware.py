@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPMethod, HTTPStatus
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from service.metrics import Metrics
 REQUEST_ID = b"x-request-id"
 UNMATCHED = "unmatched"
 PAGE = (b"content-type", b"text/html; charset=utf-8")
+LAST_ANSWER = (b"connection", b"close")
 METHODS = frozenset(HTTPMethod.__members__)
 # So many spellings of accepted hosts are known without looking closer.
 MAX_MET = 100
@@ -106,6 +107,7 @@ class Envelope:
         max_body_bytes: largest body, declared or not.
         streamed: paths whose routes read bodies of any length line by line, and bound each line themselves.
         tracer: makes spans, where traces are on.
+        draining: whether the service has been told to end.
     """
 
     def __init__(
@@ -118,8 +120,10 @@ class Envelope:
         max_body_bytes: int,
         streamed: frozenset[str] = frozenset(),
         tracer: Tracer | None = None,
+        draining: Callable[[], bool] = lambda: False,
     ) -> None:
         self.app = app
+        self.draining = draining
         self.metrics = metrics
         self.lines = lines
         self.hosts = Hosts(accepted_hosts)
@@ -145,6 +149,8 @@ class Envelope:
                 status = message["status"]
                 common = PAGE_HEADERS if PAGE in message["headers"] else HEADERS
                 message["headers"] = [*message["headers"], *common, (REQUEST_ID, request_id.encode())]
+                if self.draining():  # whoever keeps the connection must know that it ends with this answer
+                    message["headers"].append(LAST_ANSWER)
             await send(message)
 
         try:
@@ -154,7 +160,7 @@ class Envelope:
                 await problem.response()(scope, receive, send_with_headers)
             else:
                 # Where a length is declared and counts, the server itself holds the sender to it.
-                if b"content-length" not in head or b"transfer-encoding" in head:
+                if not streamed and (b"content-length" not in head or b"transfer-encoding" in head):
                     receive = _bounded(receive, self.max_body_bytes)
                 await self.app(scope, receive, send_with_headers)
         except ClientDisconnect:

@@ -16,8 +16,10 @@ from models.errors import ArtifactError, SequelaError
 from models.scorer import Scorer
 from service.audit import Audit, AuditEvent
 from service.batcher import Batcher
-from service.live.following import Background, Following, Wanted
-from service.logs import Event, log_event
+from service.errors import Problem
+from service.live.following import Following, Wanted
+from service.live.rebuilding import Background
+from service.logs import Event, log_event, log_failure
 from service.metrics import Metrics
 from service.model_uri import artifact_folder
 from service.selection import Found, Origin, Source, record_verified, usable_device
@@ -57,16 +59,22 @@ class Rollover:
         self._metrics, self._audit = metrics, audit
         self._tasks: dict[Place, asyncio.Task[None]] = {}
         self._refused: dict[Place, Found] = {}
+        self._left: dict[Place, Served] = {}
+        self._unrecorded: dict[Place, Found] = {}
         self.shadow = Shadow(following, inference, metrics=metrics, audit=audit)
 
     async def point(self, place: Place, found: Found) -> None:
         """Has a name stand for this version.
 
         Raises:
-            Problem: if the audit cannot be written; nothing is changed then.
+            Problem: if the audit cannot be written, or too much waits for the model; nothing is changed then.
         """
+        if _is(self._left.get(place), found):
+            return  # somebody went back from it, and the name has not moved since
+        self._left.pop(place, None)
         if _is(place.current, found):
             place.refused = ""
+            self._record(place, self._unrecorded.get(place))
             if place.phase is Phase.SHADOW:
                 await self._end(place)
         elif _is(place.aside, found):
@@ -83,6 +91,30 @@ class Rollover:
                     self._try(place, served)
                 else:
                     self._switch(place, AuditEvent.SWAPPED)
+
+    async def go_back(self, place: Place, *, request_id: str = "", key: str = "") -> bool:
+        """Has the version that is kept answer again, or a trial end; False if there is neither.
+
+        The version that is left so is not taken again before the name has pointed elsewhere.
+
+        Args:
+            place: the name.
+            request_id: of the call that asks for it.
+            key: public id of its key.
+
+        Raises:
+            Problem: if the audit cannot be written; nothing is changed then.
+        """
+        if place.aside is None or place.current is None:
+            return False
+        if place.phase is Phase.SHADOW:
+            self._left[place] = place.aside
+            await self._end(place)
+            return True
+        left = place.current
+        self._switch(place, AuditEvent.ROLLED_BACK, request_id=request_id, key=key)
+        self._left[place] = left
+        return True
 
     def refuse(self, place: Place, version: str, reason: str) -> None:
         """Says that a version does not answer, and why; the one that does goes on."""
@@ -106,28 +138,33 @@ class Rollover:
         await asyncio.gather(*self._tasks.values(), self.shadow.close(), return_exceptions=True)
 
     async def _loaded(self, place: Place, found: Found) -> Served | None:
-        """A version, verified and warm; None if it does not hold."""
+        """A version, verified and warm; None if it does not hold.
+
+        Raises:
+            Problem: if too much waits for the model, so that another look must tell.
+        """
         try:
-            scorer = await self._background.run(self._verified, found)
+            scorer = await self._background.run(_verified, self._settings, self._models, found)
             origin = Origin(Source.REGISTRY, found.version)
             stepper = self._models.first.stepper
             make = partial(Served.of, scorer, origin, self._settings, self._inference)
             served = await self._background.compute(stepper, make)
             await served.warm_up(self._inference)
-            record_verified(self._settings, place.model, found)
+        except Problem:  # says nothing of the version: the model that answers has no time for it
+            raise
         except Exception as error:  # noqa: BLE001  # whatever is wrong with it, it shall not answer
             self._refused[place] = found
             self.refuse(place, found.version, str(error) if isinstance(error, SequelaError) else type(error).__name__)
             return None
         self._refused.pop(place, None)
+        self._record(place, found)
         return served
 
-    def _verified(self, found: Found) -> Scorer:
-        folder = artifact_folder(self._settings.cache, found.digest)
-        device = usable_device(self._settings.device)
-        scorer = load_artifact(folder, device=device, expected_digest=found.digest)
-        check_same_task(self._models.first.stepper.scorer, scorer)
-        return scorer
+    def _record(self, place: Place, found: Found | None) -> None:
+        """Notes that the copy may be served while MLflow is down; where that cannot be written, the next look tries."""
+        self._unrecorded.pop(place, None)
+        if found is not None and not _recorded(self._settings, place, found):
+            self._unrecorded[place] = found
 
     def _try(self, place: Place, served: Served) -> None:
         place.phase = Phase.SHADOW
@@ -140,12 +177,12 @@ class Rollover:
         self.shadow.end(place)
         self._switch(place, AuditEvent.SWAPPED)
 
-    def _switch(self, place: Place, event: AuditEvent) -> None:
+    def _switch(self, place: Place, event: AuditEvent, *, request_id: str = "", key: str = "") -> None:
         """Has the model that stands aside answer."""
         served = place.aside
         if served is None:
             return
-        self._audit.record(event, digest=served.digest, version=served.version)
+        self._audit.record(event, digest=served.digest, version=served.version, request_id=request_id, key=key)
         self._cancel(place)
         place.current, place.aside = served, place.current
         place.phase, place.refused = Phase.SWITCHING, ""
@@ -179,6 +216,22 @@ class Rollover:
 
     def _stands_at(self, place: Place, stay_id: str) -> bool:
         return self._models.place(stay_id) is place
+
+
+def _verified(settings: Settings, models: Models, found: Found) -> Scorer:
+    folder = artifact_folder(settings.cache, found.digest)
+    scorer = load_artifact(folder, device=usable_device(settings.device), expected_digest=found.digest)
+    check_same_task(models.first.stepper.scorer, scorer)
+    return scorer
+
+
+def _recorded(settings: Settings, place: Place, found: Found) -> bool:
+    try:
+        record_verified(settings, place.model, found)
+    except OSError as error:  # of the disk: the version itself holds
+        log_failure(Event.FAILED, error, request_id="")
+        return False
+    return True
 
 
 def wanted_by(models: Models, stay_id: str) -> Wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -14,8 +15,11 @@ from service.access import GuardedRoute, needs
 from service.audit import Audit, AuditEvent
 from service.batcher import Batcher
 from service.bodies import JSON, read_json
-from service.errors import PROBLEM_MEDIA_TYPE, ProblemDocument
+from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument
 from service.keys import Scope
+from service.language import HEADER, preferred_language
+from service.live.store import StoreError
+from service.logs import Event, log_failure
 from service.metrics import Metrics
 from service.model_uri import names_registry
 from service.rollover import Rollover
@@ -28,9 +32,11 @@ from service.schema_answers import (
     MulticlassAnswer,
     RegressionAnswer,
 )
-from service.scoring import Scored, StayScoring
+from service.scoring import Asked, Scored, StayScoring
 from service.served import Models, Place, Served
 from service.settings import Settings
+from service.text.models import TextModels
+from service.text.rollover import text_standing
 
 router = APIRouter(route_class=GuardedRoute)
 
@@ -46,6 +52,7 @@ class Service:
         inference: the thread that computes.
         metrics: figures.
         audit: records of what was answered.
+        texts: the models of documents.
         ready: True once the models have scored.
     """
 
@@ -55,6 +62,7 @@ class Service:
     inference: Batcher
     metrics: Metrics
     audit: Audit
+    texts: TextModels
     ready: bool = False
 
     @property
@@ -67,11 +75,16 @@ class Service:
         """The champion's."""
         return self.models.first.facts
 
-    def score(self, body: bytes) -> tuple[Served, Place, Scored]:
-        """A whole stay scored by the model that answers for it; runs in the thread that computes."""
-        place = self.models.place_of(body)
-        served = place.current or self.models.first
-        return served, place, served.scoring.score(body)
+    def score_all(self, asked: Sequence[Asked]) -> list[tuple[Served, Place, Scored] | Problem]:
+        """Whole stays scored by the models that answer for them; runs in the thread that computes."""
+        places = [self.models.place_of(one.body) for one in asked]
+        answering = [place.current or self.models.first for place in places]
+        found: dict[int, tuple[Served, Place, Scored] | Problem] = {}
+        for served in dict.fromkeys(answering):
+            own = [i for i, one in enumerate(answering) if one is served]
+            for i, scored in zip(own, served.scoring.score_all([asked[i] for i in own]), strict=True):
+                found[i] = scored if isinstance(scored, Problem) else (served, places[i], scored)
+        return [found[i] for i in range(len(asked))]
 
 
 class MarkdownResponse(PlainTextResponse):
@@ -119,7 +132,8 @@ async def score(request: Request, service: Shared) -> Response:
 
 async def score_whole(service: Service, body: bytes, request: Request) -> tuple[Scored, dict[str, int]]:
     """Scores a whole stay, counts and records it; the answer, and what may be logged of it."""
-    served, place, scored = await service.inference.run(service.score, body)
+    asked = Asked(body, preferred_language(request.scope["head"].get(HEADER, b"")))
+    served, place, scored = await service.inference.whole(service.score_all, asked)
     service.metrics.count_rejected(scored.rejected)
     service.metrics.observe_scores(scored.outputs, scored.risks, version=served.version)
     counts = {"observations": scored.observations, "notes": scored.notes, "steps": scored.steps}
@@ -177,16 +191,28 @@ async def live() -> Health:
     responses={503: {"model": Health}},
     openapi_extra=needs(),
 )
-async def ready(response: Response, service: Shared) -> Health:
-    """200 once the verified models have scored in this process, whether or not MLflow is up."""
+async def ready(request: Request, response: Response, service: Shared) -> Health:
+    """200 once the verified models have scored here, while the store takes writes; whether or not MLflow is up."""
     if not service.ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         return Health(status="starting")
-    places = [_standing(place) for place in service.models.places]
-    return Health(status="ready", source=service.facts.source, models=places)
+    try:
+        await request.app.state.keeping.store.check()
+    except StoreError as error:
+        log_failure(Event.FAILED, error, request_id=request.scope["request_id"])
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        return Health(status="store_fails")
+    champion = service.models.champion.current
+    return Health(
+        status="ready",
+        source=champion.facts.source if champion else None,
+        models=[standing(place) for place in service.models.places],
+        text_models=[text_standing(place) for place in service.texts.places],
+    )
 
 
-def _standing(place: Place) -> ModelStanding:
+def standing(place: Place) -> ModelStanding:
+    """What a name of a model stands for at this moment."""
     return ModelStanding(
         model=place.model if names_registry(place.model) else "",
         version=place.current.version if place.current else "",

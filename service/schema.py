@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 # Beyond this many hours (114 years) no time is one of a stay, and minutes would lose their exactness.
 MAX_HOURS = 1_000_000.0
-RFC_3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
+RFC_3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:[0-5]\d)")
 
 
 def _require_rfc_3339(value: Any) -> Any:
@@ -117,7 +117,9 @@ class ScoreRequest(_Strict):
         Field(max_length=200, description="By variable: a number with its unit, or a category's name."),
     ] = {}
     trajectory: Annotated[bool, Field(description="Whether the score at every time step is wanted.")] = False
-    disclaimer_language: Literal["en", "ja"] = "en"
+    disclaimer_language: Annotated[
+        Literal["en", "ja"] | None, Field(description="Default: that of the header Accept-Language.")
+    ] = None
 
     @model_validator(mode="after")
     def _one_end(self) -> Self:

@@ -202,10 +202,20 @@ class ModelStanding(_Answer):
     refused: str = Field(description="The version that was refused last, if the name points to it.")
 
 
+class TextModelStanding(_Answer):
+    """What a name of a model of documents stands for at this moment."""
+
+    name: str = Field(description="Under which it is asked for.")
+    model: str = Field(description="Its name in the registry; empty for a folder.")
+    version: str = Field(description="The version that answers; empty for a folder.")
+    refused: str = Field(description="The version that was refused last, if the name points to it.")
+
+
 class Health(_Answer):
     """Whether the process lives or can score."""
 
-    status: Literal["live", "ready", "starting"]
-    source: str | None = None
+    status: Literal["live", "ready", "starting", "store_fails"]
+    source: str | None = Field(default=None, description="Of the model of stays; null without one.")
     models: list[ModelStanding] | None = None
+    text_models: list[TextModelStanding] | None = None
     disclaimer: str = DISCLAIMER_EN

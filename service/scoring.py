@@ -1,4 +1,4 @@
-"""A request's bytes to an answer's bytes: read, score, word; all of it runs in the inference thread."""
+"""Requests' bytes to answers' bytes: read, score side by side, word; all of it runs in the inference thread."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import ValidationError
+from typing import Any, NamedTuple
 
 from models.bundle import Bundle
-from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
+from models.disclaimer import DISCLAIMER_JA, DISCLAIMERS
+from models.last_step import LastScores, LastStep
 from models.scorer import MINUTES_PER_HOUR, Scorer, Trajectories
 from models.task import TargetKind
-from service.errors import from_validation
-from service.intake import StayInput, read_stay
-from service.schema import ScoreRequest
+from service.errors import Problem
+from service.identifiers import new_id
+from service.intake import Intake, StayInput
+from service.language import Language
 from service.schema_answers import (
     BinaryAnswer,
     ClassPoint,
@@ -29,9 +29,9 @@ from service.schema_answers import (
     RiskPoint,
     ScoreAnswer,
 )
+from service.score_body import ScoreFields, read_score
 from service.selection import Origin
 from service.settings import Settings
-from service.strict_json import read_strict
 from service.vocabulary import Vocabulary
 
 # A model may have label sets of several levels: the one nearest to this is served.
@@ -63,6 +63,29 @@ class Scored:
     risks: tuple[float, ...]
 
 
+class Asked(NamedTuple):
+    """The body of a request, and the language of its disclaimer where the body names none."""
+
+    body: bytes
+    language: Language = "en"
+
+
+class _Read(NamedTuple):
+    """A request whose form and content hold."""
+
+    request: ScoreFields
+    stay: StayInput
+    language: Language
+
+
+class _Found(NamedTuple):
+    """Scores of one request: those of its last time step are row `row`; all of them where they were asked for."""
+
+    last: LastScores
+    row: int
+    whole: Trajectories | None = None
+
+
 class StayScoring:
     """Scores requests with one model.
 
@@ -74,66 +97,102 @@ class StayScoring:
 
     def __init__(self, scorer: Scorer, origin: Origin, settings: Settings) -> None:
         self.scorer = scorer
-        self._settings = settings
         self._vocabulary = Vocabulary.of(scorer.bundle)
+        self._intake = Intake(self._vocabulary, scorer.bundle, settings)
+        self._last = LastStep(scorer)
         self._model = ModelRef(name=scorer.bundle.name, version=origin.version, digest=scorer.digest)
 
     def warm_up(self) -> None:
         """Scores an empty stay, so that the first request does not pay for what torch sets up once."""
         self.score(b'{"as_of_h": 1}')
 
-    def score(self, body: bytes) -> Scored:
+    def score(self, body: bytes, language: Language = "en") -> Scored:
         """Answers one request.
+
+        Args:
+            body: as it was sent.
+            language: of the disclaimer, where the body names none.
 
         Raises:
             Problem: 422 with the places of the body that do not hold.
         """
-        request = self._parse(body)
-        stay = read_stay(request, vocabulary=self._vocabulary, bundle=self.scorer.bundle, settings=self._settings)
-        scores = self.scorer.score(stay.stays)
-        answer = self._answer(request, stay, scores)
+        (scored,) = self.score_all([Asked(body, language)])
+        if isinstance(scored, Problem):
+            raise scored
+        return scored
+
+    def score_all(self, asked: Sequence[Asked]) -> list[Scored | Problem]:
+        """Answers requests side by side; one whose body does not hold has its refusal in its place."""
+        read = [self._read(one) for one in asked]
+        holding = [one for one in read if isinstance(one, _Read)]
+        answered = iter([self._scored(one, found) for one, found in zip(holding, self._found(holding), strict=True)])
+        return [one if isinstance(one, Problem) else next(answered) for one in read]
+
+    def _read(self, asked: Asked) -> _Read | Problem:
+        try:
+            request = read_score(asked.body, known=self._vocabulary.words)
+            language = request.get("disclaimer_language") or asked.language
+            return _Read(request, self._intake.read(request), language)
+        except Problem as problem:
+            return problem
+
+    def _found(self, read: Sequence[_Read]) -> list[_Found]:
+        """Scores of all; a trajectory, which costs far more, of those alone who asked for it."""
+        whole = [i for i, one in enumerate(read) if one.request.get("trajectory", False)]
+        ends = [i for i, one in enumerate(read) if not one.request.get("trajectory", False)]
+        found: dict[int, _Found] = {}
+        if ends:
+            last = self._last.score(self._intake.stays([read[i].stay for i in ends]))
+            found = {i: _Found(last, row) for row, i in enumerate(ends)}
+        for i in whole:
+            trajectory = self.scorer.score(self._intake.stays([read[i].stay]))
+            found[i] = _Found(LastScores.of(trajectory), 0, trajectory)
+        return [found[i] for i in range(len(read))]
+
+    def _scored(self, read: _Read, found: _Found) -> Scored:
+        answer = self._answer(read, found)
         task = self.scorer.bundle.task
         probabilities = task.kind is not TargetKind.REGRESSION
         return Scored(
             content=answer.model_dump_json().encode(),
             prediction_id=str(answer.prediction_id),
-            observations=len(stay.stays.time_min),
-            notes=len(stay.stays.note_text),
-            steps=len(scores.time_min),
-            rejected=Counter(r.reason for r in stay.rejected),
+            observations=len(read.stay.minute),
+            notes=len(read.stay.notes),
+            steps=answer.steps,
+            rejected=Counter(r.reason for r in read.stay.rejected),
             outputs=task.output_names if probabilities else (),
-            risks=tuple(scores.risk[-1].tolist()) if probabilities else (),
+            risks=tuple(found.last.risk[found.row].tolist()) if probabilities else (),
         )
 
-    def _parse(self, body: bytes) -> ScoreRequest:
-        try:
-            return ScoreRequest.model_validate(read_strict(body))
-        except ValidationError as error:
-            raise from_validation(error, known=self._vocabulary.words) from None
-
-    def _answer(self, request: ScoreRequest, stay: StayInput, scores: Trajectories) -> ScoreAnswer:
-        task = self.scorer.bundle.task
-        japanese = request.disclaimer_language == "ja"
+    def _answer(self, read: _Read, found: _Found) -> ScoreAnswer:
+        task, stay = self.scorer.bundle.task, read.stay
         facts: dict[str, Any] = {
-            "prediction_id": uuid.uuid4(),
+            "prediction_id": uuid.UUID(new_id()),
             "model": self._model,
             "outcome": task.outcome,
             "description": task.description,
-            "as_of_h": float(scores.time_min[-1]) / MINUTES_PER_HOUR,
-            "steps": len(scores.time_min),
+            "as_of_h": float(found.last.time_min[found.row]) / MINUTES_PER_HOUR,
+            "steps": int(found.last.steps[found.row]),
             "rejected": list(stay.rejected),
             "flagged": list(stay.flagged),
             "unused": list(stay.unused),
             "never_observed": list(stay.never_observed),
-            "disclaimer": DISCLAIMER_JA if japanese else DISCLAIMER_EN,
+            "disclaimer": DISCLAIMERS[read.language],
             "disclaimer_ja": DISCLAIMER_JA,
         }
-        hours = (scores.time_min / MINUTES_PER_HOUR).tolist() if request.trajectory else None
-        return _ANSWERS[task.kind](self.scorer.bundle, scores, hours, facts)
+        return _ANSWERS[task.kind](self.scorer.bundle, found, facts)
 
 
-def _binary(bundle: Bundle, scores: Trajectories, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
-    final = scores.risk[-1].tolist()
+def _points(found: _Found) -> list[tuple[float, list[float]]] | None:
+    """Hour and values of every time step, where they were asked for."""
+    if found.whole is None:
+        return None
+    hours = (found.whole.time_min / MINUTES_PER_HOUR).tolist()
+    return list(zip(hours, found.whole.risk.tolist(), strict=True))
+
+
+def _binary(bundle: Bundle, found: _Found, facts: dict[str, Any]) -> ScoreAnswer:
+    final = found.last.risk[found.row].tolist()
     task = bundle.task
     horizons = task.horizons_h or (None,) * len(final)
     risks = [
@@ -142,60 +201,58 @@ def _binary(bundle: Bundle, scores: Trajectories, hours: list[float] | None, fac
             horizon_h=horizon,
             risk=value,
             threshold=bundle.decision_threshold(name),
-            spread=_spread(bundle, scores, k),
-            **_uncertainty(bundle, scores, k),
+            spread=_spread(bundle, found, k),
+            **_uncertainty(bundle, found, k),
         )
         for k, (name, horizon, value) in enumerate(zip(task.output_names, horizons, final, strict=True))
     ]
-    points = None
-    if hours is not None:
-        points = [RiskPoint(time_h=h, risk=r[0], risks=r) for h, r in zip(hours, scores.risk.tolist(), strict=True)]
-    return BinaryAnswer(**facts, risk=final[0], risks=risks, trajectory=points)
+    points = _points(found)
+    trajectory = None if points is None else [RiskPoint(time_h=h, risk=r[0], risks=r) for h, r in points]
+    return BinaryAnswer(**facts, risk=final[0], risks=risks, trajectory=trajectory)
 
 
-def _spread(bundle: Bundle, scores: Trajectories, output: int) -> float | None:
-    return float(scores.spread[-1, output]) if len(bundle.members) > 1 else None
+def _spread(bundle: Bundle, found: _Found, output: int) -> float | None:
+    return float(found.last.spread[found.row, output]) if len(bundle.members) > 1 else None
 
 
-def _uncertainty(bundle: Bundle, scores: Trajectories, output: int) -> dict[str, Any]:
+def _uncertainty(bundle: Bundle, found: _Found, output: int) -> dict[str, Any]:
     """Interval and label set of an output's last risk, as far as the model has them."""
-    found: dict[str, Any] = {}
-    if scores.interval_low is not None and scores.interval_high is not None:
-        found["interval"] = (float(scores.interval_low[-1, output]), float(scores.interval_high[-1, output]))
-    return found | _label_set(bundle, scores, output, ("no_event", "event"))
+    last, row = found.last, found.row
+    said: dict[str, Any] = {}
+    if last.interval_low is not None and last.interval_high is not None:
+        said["interval"] = (float(last.interval_low[row, output]), float(last.interval_high[row, output]))
+    return said | _label_set(bundle, found, output, ("no_event", "event"))
 
 
-def _label_set(bundle: Bundle, scores: Trajectories, target: int, names: Sequence[str]) -> dict[str, Any]:
-    if bundle.uncertainty is None or scores.label_set is None:
+def _label_set(bundle: Bundle, found: _Found, target: int, names: Sequence[str]) -> dict[str, Any]:
+    if bundle.uncertainty is None or found.last.label_set is None:
         return {}
     index = bundle.uncertainty.level_index(SERVED_LEVEL)
-    inside = scores.label_set[-1, target, index].tolist()
+    inside = found.last.label_set[found.row, target, index].tolist()
     labels = [name for name, within in zip(names, inside, strict=True) if within]
     return {"label_set": labels, "label_set_level": bundle.uncertainty.levels[index]}
 
 
-def _multiclass(bundle: Bundle, scores: Trajectories, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
+def _multiclass(bundle: Bundle, found: _Found, facts: dict[str, Any]) -> ScoreAnswer:
+    final = found.last.risk[found.row].tolist()
     classes = [
-        ClassProbability(name=name, probability=value, spread=_spread(bundle, scores, k))
-        for k, (name, value) in enumerate(zip(bundle.task.classes, scores.risk[-1].tolist(), strict=True))
+        ClassProbability(name=name, probability=value, spread=_spread(bundle, found, k))
+        for k, (name, value) in enumerate(zip(bundle.task.classes, final, strict=True))
     ]
-    points = None
-    if hours is not None:
-        points = [ClassPoint(time_h=h, probabilities=r) for h, r in zip(hours, scores.risk.tolist(), strict=True)]
-    sets = _label_set(bundle, scores, 0, bundle.task.classes)
-    return MulticlassAnswer(**facts, classes=classes, trajectory=points, **sets)
+    points = _points(found)
+    trajectory = None if points is None else [ClassPoint(time_h=h, probabilities=r) for h, r in points]
+    sets = _label_set(bundle, found, 0, bundle.task.classes)
+    return MulticlassAnswer(**facts, classes=classes, trajectory=trajectory, **sets)
 
 
-def _regression(bundle: Bundle, scores: Trajectories, hours: list[float] | None, facts: dict[str, Any]) -> ScoreAnswer:
-    risk = scores.risk
-    points = None
-    if hours is not None:
-        points = [NumberPoint(time_h=h, value=r) for h, r in zip(hours, risk[:, 0].tolist(), strict=True)]
-    spread = _spread(bundle, scores, 0)
-    return RegressionAnswer(**facts, value=float(risk[-1, 0]), unit=bundle.task.unit, spread=spread, trajectory=points)
+def _regression(bundle: Bundle, found: _Found, facts: dict[str, Any]) -> ScoreAnswer:
+    points = _points(found)
+    trajectory = None if points is None else [NumberPoint(time_h=h, value=r[0]) for h, r in points]
+    value, spread = float(found.last.risk[found.row, 0]), _spread(bundle, found, 0)
+    return RegressionAnswer(**facts, value=value, unit=bundle.task.unit, spread=spread, trajectory=trajectory)
 
 
-_Word = Callable[[Bundle, Trajectories, list[float] | None, dict[str, Any]], ScoreAnswer]
+_Word = Callable[[Bundle, _Found, dict[str, Any]], ScoreAnswer]
 _ANSWERS: dict[TargetKind, _Word] = {
     TargetKind.BINARY: _binary,
     TargetKind.MULTICLASS: _multiclass,

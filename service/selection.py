@@ -58,6 +58,25 @@ class Selected:
 
 
 @dataclass(frozen=True)
+class Located:
+    """Where an artifact lies.
+
+    Args:
+        model: its name, as the settings give it.
+        folder: of the artifact.
+        digest: that the registry states; None for a folder's own.
+        origin: how it was found.
+        device: where it shall run.
+    """
+
+    model: str
+    folder: Path
+    digest: str | None
+    origin: Origin
+    device: str
+
+
+@dataclass(frozen=True)
 class Found:
     """A version of the registry and the digest of its artifact."""
 
@@ -81,20 +100,36 @@ def select_model(settings: Settings) -> Selected:
         ArtifactError: if there is none, or its digests, schema or golden scores do not hold.
         ConfigError: if the model's name has no meaning.
     """
+    place = located(settings, settings.model)
+    scorer = load_artifact(place.folder, device=place.device, expected_digest=place.digest)
+    keep_verified(settings, place)
+    return _selected(scorer, place.origin)
+
+
+def located(settings: Settings, model: str) -> Located:
+    """Where a model's artifact lies, fetched if need be; it is yet to be verified and loaded.
+
+    Raises:
+        ArtifactError: if there is none.
+        ConfigError: if the model's name has no meaning.
+    """
     device = usable_device(settings.device)
-    if not names_registry(settings.model):
-        scorer = load_artifact(Path(settings.model), device=device)
-        return _selected(scorer, Origin())
-    parse_registry_uri(settings.model)
+    if not names_registry(model):
+        return Located(model, Path(model), None, Origin(), device)
+    parse_registry_uri(model)
     try:
-        found, source = _fetch(settings), Source.REGISTRY
+        found, source = _fetch(settings, model), Source.REGISTRY
     except UnreachableError as error:
-        log_event(Event.REGISTRY_UNREACHABLE, level=logging.WARNING, model=settings.model, reason=str(error))
-        found, source = _last_verified(_record_of(settings, settings.model), settings.model), Source.CACHE
-    scorer = load_artifact(artifact_folder(settings.cache, found.digest), device=device, expected_digest=found.digest)
-    if source is Source.REGISTRY:
-        record_verified(settings, settings.model, found)
-    return _selected(scorer, Origin(source, found.version))
+        log_event(Event.REGISTRY_UNREACHABLE, level=logging.WARNING, model=model, reason=str(error))
+        found, source = _last_verified(_record_of(settings, model), model), Source.CACHE
+    folder = artifact_folder(settings.cache, found.digest)
+    return Located(model, folder, found.digest, Origin(source, found.version), device)
+
+
+def keep_verified(settings: Settings, place: Located) -> None:
+    """Notes that what the registry named was verified."""
+    if place.origin.source is Source.REGISTRY and place.digest and place.origin.version is not None:
+        record_verified(settings, place.model, Found(place.origin.version, place.digest))
 
 
 def select_challenger(settings: Settings) -> Selected | None:
@@ -139,7 +174,7 @@ def usable_device(name: str) -> str:
     return device
 
 
-def _fetch(settings: Settings) -> Found:
+def _fetch(settings: Settings, model: str) -> Found:
     """What `service.fetch` found.
 
     Raises:
@@ -148,7 +183,7 @@ def _fetch(settings: Settings) -> Found:
     """
     try:
         done = subprocess.run(
-            fetch_command(settings, settings.model),
+            fetch_command(settings, model),
             env=fetch_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -161,9 +196,9 @@ def _fetch(settings: Settings) -> Found:
     return found_in(done.stdout, done.returncode)
 
 
-def fetch_command(settings: Settings, model: str) -> list[str]:
+def fetch_command(settings: Settings, *models: str) -> list[str]:
     """The command of the short process that asks MLflow."""
-    return [sys.executable, "-m", "service.fetch", model, str(settings.cache)]
+    return [sys.executable, "-m", "service.fetch", *models, str(settings.cache)]
 
 
 def found_in(output: bytes, status: int) -> Found:
@@ -173,18 +208,30 @@ def found_in(output: bytes, status: int) -> Found:
         ArtifactError: if MLflow answered and has no such artifact.
         UnreachableError: if it did not answer.
     """
-    answer = _last_json_line(output)
-    if status == 0 and {"version", "digest"} <= set(answer):
-        return Found.of(answer)
-    if "refused" in answer:
-        raise ArtifactError(str(answer["refused"]))
-    raise UnreachableError(str(answer.get("unreachable", f"fetch ended with status {status}")))
+    (found,) = found_each(output, status, 1)
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
-def _last_json_line(output: bytes) -> dict[str, Any]:
+def found_each(output: bytes, status: int, number: int) -> list[Found | ArtifactError | UnreachableError]:
+    """What that process found of so many models, in their order; the error of each that it did not find."""
+    answers = [answer for answer in map(_json_line, output.splitlines()) if answer]
+    unreached = next((answer for answer in answers if "unreachable" in answer), {})
+    lacking = UnreachableError(str(unreached.get("unreachable", f"fetch ended with status {status}")))
+    found: list[Found | ArtifactError | UnreachableError] = []
+    for answer in answers:
+        if {"version", "digest"} <= set(answer):
+            found.append(Found.of(answer))
+        elif "refused" in answer:
+            found.append(ArtifactError(str(answer["refused"])))
+    return [*found, *(lacking,) * number][:number]
+
+
+def _json_line(line: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(output.splitlines()[-1])
-    except (ValueError, IndexError):
+        answer = json.loads(line)
+    except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
 

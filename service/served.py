@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 
 import orjson
 
 from models.scorer import Scorer
 from service.batcher import Batcher
+from service.errors import Problem, ProblemKind
 from service.facts import model_card, model_facts
 from service.live.stepper import Stepper
 from service.schema_answers import ModelFacts
 from service.scoring import StayScoring
 from service.selection import Origin
 from service.settings import Settings
+
+NO_STAYS = "The service must have a model of stays for this; the operator names one in SEQUELA_MODEL."
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +119,7 @@ class Models:
     """Which model answers.
 
     Args:
-        champion: the place of `SEQUELA_MODEL`; it always has a model.
+        champion: the place of `SEQUELA_MODEL`; without a name where documents alone are served.
         challenger: the place of `SEQUELA_CHALLENGER`.
         arms: which patients fall to it.
     """
@@ -125,15 +129,19 @@ class Models:
 
     @property
     def places(self) -> list[Place]:
-        """All places."""
-        return [self.champion] if self.challenger is None else [self.champion, self.challenger]
+        """All places that have a name."""
+        return [place for place in (self.champion, self.challenger) if place is not None and place.model]
 
     @property
     def first(self) -> Served:
-        """The champion."""
+        """The champion.
+
+        Raises:
+            Problem: 503 where there is none, because documents alone are served.
+        """
         current = self.champion.current
         if current is None:
-            raise ValueError("champion must have a model, got a place without; select one before serving")
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, ProblemKind.UNAVAILABLE, NO_STAYS)
         return current
 
     def place(self, stay_id: str | None) -> Place:

@@ -20,6 +20,10 @@ from service.logs import Event, configure_logging, log_event
 from service.protocol import ResearchProtocol
 from service.selection import select_challenger, select_model
 from service.settings import Settings, settings_from_environment
+from service.text.models import select_text_models
+
+# Objects that are made, and not yet freed, between two collections of the youngest.
+GARBAGE_AFTER = 10_000
 
 
 def serve() -> int:
@@ -32,10 +36,12 @@ def serve() -> int:
         settings = settings_from_environment()
         Access.of(settings)  # whoever forgot the keys hears so at once, not after a download
         audit = None if settings.audit_folder is None else AuditLog(settings.audit_folder)
-        selected = select_model(settings)
+        selected = select_model(settings) if settings.stays_model else None
         challenger = select_challenger(settings)
+        texts = select_text_models(settings)
         listening = _listen(settings)
-        app = create_app(settings, selected.scorer, origin=selected.origin, audit=audit, challenger=challenger)
+        scorer, origin = (selected.scorer, selected.origin) if selected else (None, None)
+        app = create_app(settings, scorer, origin=origin, audit=audit, challenger=challenger, texts=texts)
     except SequelaError as error:
         sys.stderr.write(f"sequela serve: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
@@ -60,6 +66,8 @@ def _serve(settings: Settings, app: FastAPI, listening: socket.socket) -> int:
     # What lives now lives until the end: collecting it again and again would only delay requests.
     gc.collect()
     gc.freeze()
+    # Requests leave no cycles, so looking for them after every few hundred objects finds none.
+    gc.set_threshold(GARBAGE_AFTER, 20, 50)
     host, port = listening.getsockname()[:2]
     log_event(Event.LISTENING, host=str(host), port=int(port))
     try:

@@ -2,7 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
-| `SEQUELA_MODEL` | `models:/name@alias`, `models:/name/version` or a folder | `models:/mortality-2012@champion` |
+| `SEQUELA_MODEL` | `models:/name@alias`, `models:/name/version`, a folder, or `none` | see below |
 | `SEQUELA_WATCH_S` | seconds between two looks at the alias; 0 for none | 60 |
 | `SEQUELA_SHADOW_MIN` | minutes that a new version scores beside the one that answers, before it does | 0 |
 | `SEQUELA_KEEP_MIN` | minutes that the version before, and its states, are kept up to date | 15 |
@@ -10,6 +10,7 @@
 | `SEQUELA_CHALLENGER_SHARE` | that share, from 0 to 1 | 0.5 |
 | `SEQUELA_CHALLENGER_KEY` | secret of 16 to 64 bytes that divides the patients; the same in all replicas | none |
 | `SEQUELA_PATIENT_SEPARATOR` | what stands before it in a stay's identifier names the patient | none: all of it does |
+| `SEQUELA_TEXT_MODELS` | models of documents, `name=uri,name=uri`; a URI is as in `SEQUELA_MODEL` | none |
 | `SEQUELA_DEVICE` | `auto` (`cuda` where present), `cpu`, `cuda` or `cuda:<number>` | `auto` |
 | `SEQUELA_HOST`, `SEQUELA_PORT` | where to listen; port 0 takes a free one | `127.0.0.1`, `8000` |
 | `SEQUELA_CACHE` | folder of verified copies of models | `.sequela` in the working directory |
@@ -28,10 +29,14 @@
 | `SEQUELA_BODY_TIMEOUT_S` | how long a body may take to arrive | 30 |
 | `SEQUELA_MAX_OBSERVATIONS`, `SEQUELA_MAX_NOTES` | inputs of one stay | 50,000; 500 |
 | `SEQUELA_MAX_NOTE_CHARS`, `SEQUELA_MAX_STEPS` | length of a note; time steps of a stay | 20,000; 20,000 |
+| `SEQUELA_MAX_DOCUMENTS`, `SEQUELA_MAX_DOCUMENT_CHARS` | documents of a request; length of one | 64; 100,000 |
 | `SEQUELA_MAX_WAITING` | steps and requests that may wait for the model | 1024 |
 | `SEQUELA_CLOCK_TOLERANCE_S` | how far in the future a time may lie | 300 |
 | `SEQUELA_SHUTDOWN_TIMEOUT_S` | how long open requests may take after SIGTERM | 20 |
 | `MLFLOW_TRACKING_URI`, `MLFLOW_REGISTRY_URI` | MLflow's addresses | `sqlite:///mlflow.db`; the tracking address |
+
+Without `SEQUELA_MODEL` stays are scored by `models:/mortality-2012@champion`, or not at all where `SEQUELA_TEXT_MODELS`
+names models of documents.
 """
 
 from __future__ import annotations
@@ -63,7 +68,11 @@ FETCH_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 
+NO_MODEL = "none"
+
 Count = Annotated[int, Field(ge=1)]
+TextModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+ModelUri = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -80,6 +89,7 @@ class Settings(BaseSettings):
     challenger_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     challenger_key: SecretStr | None = None
     patient_separator: Annotated[str, Field(max_length=8)] = ""
+    text_models: Annotated[tuple[tuple[TextModelName, ModelUri], ...], NoDecode] = ()
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -101,6 +111,8 @@ class Settings(BaseSettings):
     max_notes: Count = 500
     max_note_chars: Count = 20_000
     max_steps: Count = 20_000
+    max_documents: Count = 64
+    max_document_chars: Count = 100_000
     max_waiting: Count = 1024
     clock_tolerance_s: Annotated[float, Field(ge=0, le=86_400)] = 300.0
     shutdown_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 20
@@ -110,12 +122,34 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: object) -> object:
         return tuple(v.strip() for v in value.split(",") if v.strip()) if isinstance(value, str) else value
 
+    @field_validator("text_models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [tuple(p.strip() for p in v.partition("=")[::2]) for v in value.split(",") if v.strip()]
+        if len({name for name, _ in pairs}) != len(pairs):
+            raise ValueError("must name each model once")
+        return tuple(pairs)
+
     @model_validator(mode="after")
     def _key_for_challenger(self) -> Self:
         key = self.challenger_key
         if self.challenger and (key is None or not 16 <= len(key.get_secret_value().encode()) <= 64):
             raise ValueError("CHALLENGER needs a CHALLENGER_KEY of 16 to 64 bytes")
         return self
+
+    @model_validator(mode="after")
+    def _something_to_serve(self) -> Self:
+        if not self.stays_model and (self.challenger or not self.text_models):
+            raise ValueError("MODEL must be given, unless there are TEXT_MODELS and no CHALLENGER")
+        return self
+
+    @property
+    def stays_model(self) -> str:
+        """The model of stays; empty where documents alone are served."""
+        given = "model" in self.model_fields_set or not self.text_models
+        return self.model if given and self.model != NO_MODEL else ""
 
     @property
     def audit_folder(self) -> Path | None:

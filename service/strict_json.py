@@ -19,7 +19,7 @@ def read_strict(body: bytes) -> Any:
         Problem: 422, without the parser's words, which may repeat a key.
     """
     try:
-        return jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="keys")
+        return jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True, cache_mode="none")
     except ValueError as error:
         raise not_json(str(error)) from None
 

@@ -7,6 +7,7 @@ neither knows is refused, so that a misspelt name is never read as a missing mea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from models.bundle import Bundle
 from models.channel_table import CHANNELS, STATICS
@@ -37,6 +38,15 @@ class Vocabulary:
     used_channels: frozenset[str]
     used_statics: frozenset[str]
     words: frozenset[str]
+
+    @cached_property
+    def declared(self) -> dict[tuple[str, str], str]:
+        """Declared name of every accepted pair of a sent name and a unit; there are finitely many."""
+        return {
+            (sent, unit): self.channels[index].name
+            for sent, index in self.channel_index.items()
+            for unit in (self.channels[index].unit, *self.channels[index].accepts)
+        }
 
     @classmethod
     def of(cls, bundle: Bundle) -> Vocabulary:

@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from models.errors import ArtifactError
 from service.logs import Event, log_event, log_failure
 from service.model_uri import names_registry, parse_registry_uri
-from service.rollover import Rollover
-from service.selection import Found, UnreachableError, fetch_command, found_in
-from service.served import Models, Place
+from service.selection import Found, UnreachableError, fetch_command, found_each
 from service.settings import Settings, fetch_environment
 
 # Looks yield to requests where both want the same core, and so may take longer than the one at start.
@@ -26,61 +26,84 @@ LEAST_TIMEOUT_S = 300.0
 MOST_PATIENCE = 16
 
 
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A name of a model, and who is told of it.
+
+    Args:
+        model: the name, as the settings give it.
+        point: told what it points to.
+        refuse: told that it points to nothing that can be had: an empty version, and why.
+    """
+
+    model: str
+    point: Callable[[Found], Awaitable[None]]
+    refuse: Callable[[str, str], None]
+
+
 class Watcher:
     """Follows aliases.
 
     Args:
         settings: how often to look.
-        models: whose names are followed.
-        rollover: told what a name points to.
+        names: what is followed; a name that cannot move is passed over.
     """
 
-    def __init__(self, settings: Settings, models: Models, rollover: Rollover) -> None:
-        self._settings, self._rollover = settings, rollover
-        self._places = [place for place in models.places if _moves(place.model)]
-        self._told: dict[Place, str] = {}
+    def __init__(self, settings: Settings, names: Sequence[Followed]) -> None:
+        self._settings = settings
+        self._names = [name for name in names if _moves(name.model)]
+        self._told: dict[Followed, str] = {}
+        self._looking = asyncio.Lock()
 
     async def run(self) -> None:
         """Looks until it is cancelled; returns at once where no name can point elsewhere."""
         every, patience = self._settings.watch_s, 1
-        while every and self._places:
+        while every and self._names:
             await asyncio.sleep(every * patience)
-            held = [await self._look(place) for place in self._places]
-            patience = 1 if all(held) else min(2 * patience, MOST_PATIENCE)
+            patience = 1 if await self.look() else min(2 * patience, MOST_PATIENCE)
 
-    async def _look(self, place: Place) -> bool:
-        """Looks where a name points to; False if that failed."""
+    async def look(self) -> bool:
+        """Looks where all names point to, by one process; False if one failed."""
+        async with self._looking:
+            models = list(dict.fromkeys(name.model for name in self._names))
+            try:
+                found = dict(zip(models, await look_up(self._settings, models), strict=True))
+            except Exception as error:  # noqa: BLE001  # the models that answer go on, and the next look may do better
+                log_failure(Event.FAILED, error, request_id="")
+                return False
+            return all([await self._take(name, found[name.model]) for name in self._names])
+
+    async def _take(self, name: Followed, found: Found | ArtifactError | UnreachableError) -> bool:
+        """Has a name stand for what was found; False if that failed."""
         try:
-            found = await look_up(self._settings, place.model)
-            await self._rollover.point(place, found)
+            if isinstance(found, Exception):
+                raise found
+            await name.point(found)
         except UnreachableError as error:
-            if self._is_news(place, str(error)):
-                log_event(Event.REGISTRY_UNREACHABLE, level=logging.WARNING, model=place.model, reason=str(error))
+            if self._is_news(name, str(error)):
+                log_event(Event.REGISTRY_UNREACHABLE, level=logging.WARNING, model=name.model, reason=str(error))
             return False
         except ArtifactError as error:
-            if self._is_news(place, str(error)):
-                self._rollover.refuse(place, "", str(error))
+            if self._is_news(name, str(error)):
+                name.refuse("", str(error))
             return False
         except Exception as error:  # noqa: BLE001  # the model that answers goes on, and the next look may do better
             log_failure(Event.FAILED, error, request_id="")
             return False
-        self._told.pop(place, None)
+        self._told.pop(name, None)
         return True
 
-    def _is_news(self, place: Place, reason: str) -> bool:
-        before, self._told[place] = self._told.get(place), reason
+    def _is_news(self, name: Followed, reason: str) -> bool:
+        before, self._told[name] = self._told.get(name), reason
         return before != reason
 
 
-async def look_up(settings: Settings, model: str) -> Found:
-    """What a name points to; its artifact then lies in the cache, its digests verified.
-
-    Raises:
-        ArtifactError: if MLflow answered and has no such artifact.
-        UnreachableError: if it did not answer in time.
-    """
+async def look_up(settings: Settings, models: Sequence[str]) -> list[Found | ArtifactError | UnreachableError]:
+    """What names point to, or why that cannot be said; what is found lies in the cache, its digests verified."""
+    if not models:
+        return []
     process = await asyncio.create_subprocess_exec(
-        *fetch_command(settings, model),
+        *fetch_command(settings, *models),
         env=fetch_environment(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -93,12 +116,12 @@ async def look_up(settings: Settings, model: str) -> Found:
         async with asyncio.timeout(seconds):
             output, _ = await process.communicate()
     except TimeoutError:
-        raise UnreachableError(f"no answer within {seconds:g} s") from None
+        return [UnreachableError(f"no answer within {seconds:g} s")] * len(models)
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return found_in(output, process.returncode or 0)
+    return found_each(output, process.returncode or 0, len(models))
 
 
 def _moves(model: str) -> bool:

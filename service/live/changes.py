@@ -2,59 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 
 from service.audit import AuditEvent
-from service.errors import Problem, ProblemKind, invalid_input
-from service.identifiers import new_id
+from service.errors import Problem, ProblemKind
+from service.live.columns import Columns
+from service.live.drafts import Draft, drafted
 from service.live.facts import Fact, Observation, StayFacts
-from service.live.fold import Fold, advance, evaluate
+from service.live.fold import Fold, advance
 from service.live.intake import Intake
 from service.live.journal import Answered, correction_entry, facts_entry, profile_entry, withdrawal_entry
 from service.live.news import Fresh, may_repeat, only_new, tell, unrepeated
 from service.live.reading import Taken
+from service.live.refolding import refolded_from
 from service.live.restoring import journal_of
+from service.live.room import check_end, check_room
 from service.live.schema import CorrectionRequest, ObservationsRequest, StayRequest
 from service.live.session import Known
 from service.live.store import ConflictError, StayStore
-from service.live.wording import Outcome
 from service.metrics import Metrics
 from service.settings import Settings
-
-
-@dataclass(slots=True)
-class Draft:
-    """A change that is not yet in the store.
-
-    Args:
-        known: the stay as it will be known.
-        outcome: what is to be answered.
-        entry: makes the journal's entry.
-        event: what the audit calls it.
-        added: facts whose identifiers will be known.
-    """
-
-    known: Known
-    outcome: Outcome
-    entry: Callable[[Answered], bytes]
-    event: AuditEvent
-    added: Sequence[Fact] = ()
-
-    def payload(self) -> bytes:
-        """The journal's entry."""
-        outcome, stepper = self.outcome, self.known.stepper
-        return self.entry(
-            Answered(
-                outcome.prediction_id,
-                outcome.score.time_min,
-                outcome.steps,
-                tuple(outcome.score.values),
-                stepper.scorer.digest,
-                stepper.origin.version,
-            )
-        )
 
 
 class Changes:
@@ -81,18 +50,20 @@ class Changes:
         sent = self._intake.facts(request, known.profile, reader)
         fresh = unrepeated(sent)
         taken = reader.take(fresh.observations, fresh.notes)
-        self._check_end(known.fold, known, taken, sent.as_of_min)
+        check_end(known.fold, known.stepper.grid, taken, sent.as_of_min, most_steps=self._settings.max_steps)
         facts: StayFacts | None = None
         wants_all = request.get("trajectory", False)
         late = known.fold.is_late(grid, taken.minutes)
-        if late or wants_all or may_repeat(known, fresh, taken):
+        said = late and known.columns.may_hold(fresh.facts)
+        if said or wants_all or may_repeat(known, fresh, taken):
             facts = await self._facts(known)
             fresh = only_new(fresh, facts)
             taken = reader.take(fresh.observations, fresh.notes)
             facts.add(fresh.facts)
             late = known.fold.is_late(grid, taken.minutes)
-        fold = await self._folded(known, taken, facts if late else None)
-        draft = await self._draft(
+        check_room(known, fresh, taken, self._settings)
+        fold = await (self._late(known, fresh, taken, facts) if late else _folded(known, taken))
+        draft = await drafted(
             known if fold is known.fold else replace(known, fold=fold),
             AuditEvent.OBSERVED,
             lambda answered: facts_entry(fresh.observations, fresh.notes, answered),
@@ -118,10 +89,15 @@ class Changes:
         before = _held(facts, identifier)
         fact = self._intake.correction(request, before, known.profile, known.stepper.reader)
         facts.correct(identifier, fact)
+        since = min(before.known_min, fact.known_min)
         draft = await self._replayed(
-            known, facts, AuditEvent.CORRECTED, lambda answered: correction_entry(identifier, fact, answered)
+            known,
+            facts,
+            AuditEvent.CORRECTED,
+            lambda answered: correction_entry(identifier, fact, answered),
+            since_min=since,
         )
-        draft.outcome.replayed_from_min = min(before.known_min, fact.known_min)
+        draft.outcome.replayed_from_min = since
         observations, notes = ([fact], []) if isinstance(fact, Observation) else ([], [fact])
         tell(draft.outcome, Fresh(observations, notes, (0,), (0,)), known.stepper.reader.take(observations, notes))
         return draft
@@ -136,7 +112,11 @@ class Changes:
         before = _held(facts, identifier)
         facts.withdraw(identifier)
         draft = await self._replayed(
-            known, facts, AuditEvent.WITHDRAWN, lambda answered: withdrawal_entry(identifier, answered)
+            known,
+            facts,
+            AuditEvent.WITHDRAWN,
+            lambda answered: withdrawal_entry(identifier, answered),
+            since_min=before.known_min,
         )
         draft.outcome.replayed_from_min = before.known_min
         return draft
@@ -176,19 +156,18 @@ class Changes:
             raise ConflictError("version must be the stay's last one, got another; load the stay again")
         return journal.facts
 
-    async def _folded(self, known: Known, taken: Taken, facts: StayFacts | None) -> Fold:
-        """The stay with what was taken; from its beginning where all its facts are given."""
-        if facts is not None:
-            self._metrics.count_replay("late")
-            return await known.stepper.replay(facts)
-        return await advance(
-            known.fold,
-            known.stepper,
-            known.stepper.grid,
-            readings=taken.readings,
-            charted=taken.charted,
-            end_min=taken.end_min,
-        )
+    async def _late(self, known: Known, fresh: Fresh, taken: Taken, facts: StayFacts | None) -> Fold:
+        """The stay with what was taken, some of it before what is committed; its facts with it, where they are read."""
+        self._metrics.count_replay("late")
+        columns = known.columns.copy()
+        columns.add(fresh.facts)
+        fold = await refolded_from(known, columns, min(taken.minutes))
+        if fold is not None:
+            return fold
+        if facts is None:
+            facts = await self._facts(known)
+            facts.add(fresh.facts)
+        return await known.stepper.replay(facts)
 
     async def _replayed(
         self,
@@ -198,51 +177,18 @@ class Changes:
         entry: Callable[[Answered], bytes],
         *,
         counted: bool = True,
+        since_min: int | None = None,
     ) -> Draft:
+        """The stay folded anew from these facts, which differ from a minute on; None: from its beginning."""
         stepper = known.stepper
         taken = stepper.reader.take(facts.observations, facts.notes)
-        self._check_end(Fold(b""), known, taken, None)
+        check_end(Fold(b""), stepper.grid, taken, None, most_steps=self._settings.max_steps)
         if counted:
             self._metrics.count_replay(str(event))
-        return await self._draft(replace(known, fold=await stepper.replay(facts)), event, entry)
-
-    async def _draft(
-        self,
-        known: Known,
-        event: AuditEvent,
-        entry: Callable[[Answered], bytes],
-        *,
-        as_of_min: int | None = None,
-        trajectory_of: StayFacts | None = None,
-        japanese: bool = False,
-    ) -> Draft:
-        stepper = known.stepper
-        score, steps, fold = await evaluate(known.fold, stepper, stepper.grid, as_of_min=as_of_min or 0)
-        outcome = Outcome(new_id(), known.version + 1, score, steps, fold.seen, last=known.last, japanese=japanese)
-        if trajectory_of is not None:
-            end = max(fold.end_min, as_of_min or 0)
-            outcome.trajectory = await stepper.trajectory(stepper.reader.stays(trajectory_of, end_min=end))
-        after = Known(
-            known.number,
-            known.seal,
-            known.version + 1,
-            known.profile,
-            stepper,
-            fold,
-            known.identifiers,
-            tuple(score.values),
-        )
-        return Draft(after, outcome, entry, event)
-
-    def _check_end(self, fold: Fold, known: Known, taken: Taken, as_of_min: int | None) -> None:
-        """Refuses a score before what is known, and more time steps than are allowed."""
-        end = max(fold.end_min, taken.end_min)
-        if as_of_min is not None and as_of_min < end:
-            raise invalid_input([(("as_of",), "must not lie before the latest input of the stay")])
-        steps = fold.steps_with(known.stepper.grid, taken.minutes, max(end, as_of_min or 0))
-        if steps > self._settings.max_steps + 2:
-            expected = f"must leave at most {self._settings.max_steps} time steps of this model's grid"
-            raise invalid_input([(("observations",), expected)])
+        columns = Columns.of(known.columns.codes, facts)
+        fold = None if since_min is None else await refolded_from(known, columns, since_min)
+        after = replace(known, fold=fold or await stepper.replay(facts), columns=columns)
+        return await drafted(after, event, entry)
 
 
 def _held(facts: StayFacts, identifier: str) -> Fact:
@@ -252,3 +198,15 @@ def _held(facts: StayFacts, identifier: str) -> Fact:
             HTTPStatus.NOT_FOUND, ProblemKind.NOT_FOUND, "The stay must have the observation, and it has none so named."
         )
     return fact
+
+
+async def _folded(known: Known, taken: Taken) -> Fold:
+    """The stay with what was taken, all of it later than what is committed."""
+    return await advance(
+        known.fold,
+        known.stepper,
+        known.stepper.grid,
+        readings=taken.readings,
+        charted=taken.charted,
+        end_min=taken.end_min,
+    )

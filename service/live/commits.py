@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -32,7 +33,8 @@ class GroupCommit:
     """One thread that owns the writing connection.
 
     Work reads before it writes, and raises `ConflictError` before its first write: then the transaction goes on
-    without it. Nobody waits on a timer: a transaction takes what queued while the one before was flushed.
+    without it. Nobody waits on a timer: a transaction takes what queued while the one before was flushed, and what one
+    turn of the event loop asks for goes to the thread together.
 
     Args:
         connect: opens the connection, in the thread.
@@ -40,7 +42,9 @@ class GroupCommit:
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[_Job] | None] = SimpleQueue()
+        self._gathered: deque[_Job] = deque()
+        self._gathering: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="store", daemon=True)
         self._closed = False
 
@@ -52,6 +56,7 @@ class GroupCommit:
         """Ends the thread after what queued already."""
         if not self._closed:
             self._closed = True
+            self._hand_over()
             self._queue.put(None)
             self._thread.join()
 
@@ -66,13 +71,25 @@ class GroupCommit:
             raise StoreError("store must be open, got a closed one; the service is ending")
         loop = asyncio.get_running_loop()
         job = _Job(work, loop, loop.create_future())
-        self._queue.put(job)
+        self._gathered.append(job)
+        if self._gathering is not loop:
+            self._gathering = loop
+            loop.call_soon(self._hand_over)
         return cast("T", await job.future)
+
+    def _hand_over(self) -> None:
+        self._gathering = None
+        jobs: list[_Job] = []
+        with contextlib.suppress(IndexError):  # taken one by one, so that none is taken twice while the store closes
+            while True:
+                jobs.append(self._gathered.popleft())
+        if jobs:
+            self._queue.put(jobs)
 
     def _serve(self) -> None:
         connection: sqlite3.Connection | None = None
-        while (job := self._queue.get()) is not None:
-            jobs = [job, *self._waiting()]
+        while (first := self._queue.get()) is not None:
+            jobs = [*first, *self._waiting()]
             try:
                 connection = connection or self._connect()
                 _commit(connection, jobs)
@@ -88,11 +105,11 @@ class GroupCommit:
         jobs: list[_Job] = []
         with contextlib.suppress(Empty):
             while len(jobs) < MOST:
-                job = self._queue.get_nowait()
-                if job is None:
+                more = self._queue.get_nowait()
+                if more is None:
                     self._queue.put(None)
                     break
-                jobs.append(job)
+                jobs += more
         return jobs
 
 

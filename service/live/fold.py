@@ -16,6 +16,8 @@ from service.live.reading import Charted, Reading
 
 # Number of the step that admission opens, on either kind of grid.
 ADMISSION = 0
+# A state is kept after every so many steps, and so many of them at most, whatever the stay's length.
+KEPT_EVERY, MOST_KEPT = 64, 6
 
 
 class LateError(ValueError):
@@ -66,6 +68,20 @@ class StepModel(Protocol):
         ...
 
 
+class Kept(NamedTuple):
+    """A state on the way to where the stay is, to go back to when something is said late.
+
+    Args:
+        before: number of the step that opened next: the state is that after all earlier ones.
+        committed: their number.
+        state: the model's.
+    """
+
+    before: int
+    committed: int
+    state: Any
+
+
 class Opened(NamedTuple):
     """The open time step as it was last scored: its score and the state after it."""
 
@@ -87,6 +103,7 @@ class Fold:
         end_min: latest minute of anything that counts; at least 0.
         seen: bit k is set once the encoding's channel k was observed.
         opened: the open step as it was last scored; it spares committing it anew.
+        kept: states on the way, the earliest first.
     """
 
     state: Any
@@ -97,6 +114,7 @@ class Fold:
     end_min: int = 0
     seen: int = 0
     opened: Opened | None = None
+    kept: tuple[Kept, ...] = ()
 
     def is_late(self, grid: GridSpec, minutes: Iterable[int]) -> bool:
         """Whether one of these minutes lies before the open step."""
@@ -151,9 +169,10 @@ async def advance(
     seen = fold.seen
     for reading in readings:
         seen |= 1 << reading.channel
-    state = await _committed(fold, closing, model, grid) if closing else fold.state
-    opened = None if closing else fold.opened
-    return Fold(state, fold.committed + len(closing), held.number, held.readings, held.charted, end_min, seen, opened)
+    if not closing:
+        return Fold(fold.state, fold.committed, *held, end_min, seen, fold.opened, fold.kept)
+    state, kept = await _committed(fold, [*closing, held], model, grid)
+    return Fold(state, fold.committed + len(closing), *held, end_min, seen, None, kept)
 
 
 async def evaluate(fold: Fold, model: StepModel, grid: GridSpec, *, as_of_min: int = 0) -> tuple[Score, int, Fold]:
@@ -175,7 +194,8 @@ async def evaluate(fold: Fold, model: StepModel, grid: GridSpec, *, as_of_min: i
     if opened is None or opened.step != step:
         score, state = await model.step(fold.state, step)
         opened = Opened(step, score, state)
-        fold = Fold(fold.state, fold.committed, fold.open, fold.readings, fold.charted, fold.end_min, fold.seen, opened)
+        held = (fold.open, fold.readings, fold.charted, fold.end_min, fold.seen)
+        fold = Fold(fold.state, fold.committed, *held, opened, fold.kept)
     tail = _tail(grid, number, end)
     score, state = opened.score, opened.state
     if len(tail) > 1:
@@ -198,13 +218,33 @@ class _Open(NamedTuple):
         return _Open(self.number, both, tuple(sorted({*self.charted, *charted})) if charted else self.charted)
 
 
-async def _committed(fold: Fold, closing: Sequence[_Open], model: StepModel, grid: GridSpec) -> Any:
-    """The state after the steps that close; one that was scored just so needs no second computation."""
-    steps = [Step(_closed_stamp(grid, held.number), held.readings, held.charted) for held in closing]
-    state = fold.state
+async def _committed(
+    fold: Fold, opened: Sequence[_Open], model: StepModel, grid: GridSpec
+) -> tuple[Any, tuple[Kept, ...]]:
+    """The state after all these steps but the last, which stays open, and what is kept on the way.
+
+    A step that was scored just so needs no second computation.
+    """
+    state, kept, done = fold.state, fold.kept, 0
+    steps = [Step(_closed_stamp(grid, held.number), held.readings, held.charted) for held in opened[:-1]]
     if fold.opened is not None and fold.opened.step == steps[0]:
-        state, steps = fold.opened.state, steps[1:]
-    return await model.run(state, steps) if steps else state
+        state, done = fold.opened.state, 1
+    for end in range(KEPT_EVERY - fold.committed % KEPT_EVERY, len(steps) + 1, KEPT_EVERY):
+        if end > done:
+            state, done = await model.run(state, steps[done:end]), end
+        kept = thinned((*kept, Kept(opened[end].number, fold.committed + end, state)))
+    return (await model.run(state, steps[done:]) if done < len(steps) else state), kept
+
+
+def thinned(kept: tuple[Kept, ...]) -> tuple[Kept, ...]:
+    """No more states than are kept: the nearer to the present, the closer they stand."""
+    if len(kept) <= MOST_KEPT:
+        return kept
+    latest, steps = kept[-1].committed, (0, *(one.committed for one in kept))
+    # What is left out leaves a gap: the one that is least beside how long ago it is.
+    wide = [(steps[i + 2] - steps[i]) / (latest - steps[i + 1]) for i in range(len(kept) - 1)]
+    least = wide.index(min(wide))
+    return kept[:least] + kept[least + 1 :]
 
 
 def _closed_stamp(grid: GridSpec, number: int) -> int:

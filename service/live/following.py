@@ -9,64 +9,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
 import orjson
-import torch
 
 from models.errors import SequelaError
-from service.batcher import Batcher
 from service.errors import Problem
 from service.live.fold import evaluate
-from service.live.journal import Journal
+from service.live.rebuilding import Background, Rebuilding
 from service.live.restoring import followed
-from service.live.session import Identifiers, Known, Session
+from service.live.session import Known, Session
 from service.live.sessions import Sessions
 from service.live.stepper import Stepper
 from service.live.store import Entry, StoreError
 from service.logs import Event, log_failure
 from service.metrics import Metrics
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 # Stays that are folded anew side by side: many enough to share the arithmetic, few enough to leave room between.
-CHUNK_STAYS = 16
-# Of the time that a pass over the stays takes, at most this part is spent computing.
+CHUNK_STAYS = 64
+# Of the time that a pass over the stays takes, at most this part is spent computing while calls come in.
 SHARE = 0.5
 # Stays that are looked at before others may run.
 LOOKED_AT = 1000
 PAUSE_S = 0.05
-
-
-class Background:
-    """One thread for what must not hold requests up; on a GPU the thread that infers, which alone may use it.
-
-    Args:
-        inference: that thread.
-    """
-
-    def __init__(self, inference: Batcher) -> None:
-        self._inference = inference
-        self._pool = ThreadPoolExecutor(1, "background", initializer=torch.set_num_threads, initargs=(1,))
-
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What the function returns."""
-        future = self._pool.submit(function, *args, **kwargs)
-        return await asyncio.wrap_future(future)
-
-    async def compute(self, stepper: Stepper, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same of work with a model."""
-        if stepper.scorer.device.type == "cuda":
-            return await self._inference.run(function, *args, **kwargs)
-        return await self.run(function, *args, **kwargs)
-
-    def close(self) -> None:
-        """Takes nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +74,12 @@ class Following:
     def __init__(
         self, sessions: Sessions, background: Background, wanted: Callable[[str], Wanted], metrics: Metrics
     ) -> None:
-        self._sessions, self._background, self._wanted, self._metrics = sessions, background, wanted, metrics
+        self._sessions, self._wanted, self._metrics = sessions, wanted, metrics
+        self._rebuilding = Rebuilding(sessions, background)
         self.shadows: dict[Stepper, Callable[[Compared], None]] = {}
         self._behind: dict[str, Session] = {}
         self._waiting = asyncio.Event()
+        self._accepted = 0
         sessions.on_held = self._held
 
     async def keep_up(self) -> None:
@@ -130,9 +99,10 @@ class Following:
         """Has all these stays in memory known to the models that shall know them, and answered by the right one."""
         while left := [session async for session in self._all(concerned) if self._lacks(session)]:
             for begin in range(0, len(left), CHUNK_STAYS):
-                began = perf_counter()
+                began, accepted = perf_counter(), self._accepted
                 done = await self._advance(left[begin : begin + CHUNK_STAYS])
-                await asyncio.sleep((perf_counter() - began) * (1 - SHARE) / SHARE if done else PAUSE_S)
+                spent = perf_counter() - began if self._accepted > accepted else 0.0
+                await asyncio.sleep(spent * (1 - SHARE) / SHARE if done else PAUSE_S)
 
     async def drop(self, concerned: Callable[[str], bool]) -> None:
         """Gives up what is known of these stays aside of the models that shall know them."""
@@ -141,6 +111,7 @@ class Following:
                 self._put(session, None)
 
     def _held(self, session: Session) -> None:
+        self._accepted += 1
         if self._lacks(session):
             self._behind[session.stay_id] = session
             self._waiting.set()
@@ -170,8 +141,8 @@ class Following:
     async def _advance(self, sessions: Sequence[Session]) -> bool:
         """Brings stays up to date and switches those that another model shall answer; False to try again later."""
         try:
-            followed = await asyncio.gather(*map(self._follow, sessions))
-            await self._build([s for s, done in zip(sessions, followed, strict=True) if not done])
+            # One after the other: what each would wait for is a single thread's anyway.
+            await self._build([session for session in sessions if not await self._follow(session)])
             for session in sessions:
                 await self._switch(session)
         except (StoreError, Problem) as error:
@@ -204,20 +175,27 @@ class Following:
 
     async def _build(self, sessions: Sequence[Session]) -> None:
         """Folds stays anew."""
-        groups: dict[Stepper, list[tuple[Session, Known, list[Entry]]]] = {}
+        groups: dict[Stepper, list[tuple[Session, Known]]] = {}
         for session in sessions:
             known, other = session.known, self._other(session)
             if known is not None and other is not None:
-                entries = await self._sessions.store.entries(known.number)
-                if entries:
-                    groups.setdefault(other, []).append((session, known, entries))
+                groups.setdefault(other, []).append((session, known))
         for stepper, group in groups.items():
-            found = await self._background.compute(stepper, _folded, stepper, [(k, e) for _, k, e in group])
-            for (session, known, _), aside in zip(group, found, strict=True):
-                self._metrics.count_replay("swapped")
-                same = session.known is not None and session.known.number == known.number
-                if same and self._other(session) is stepper:
-                    self._put(session, aside)
+            whole = [one for one in group if one[1].columns.whole]
+            built = await self._rebuilding.of_columns(stepper, [known for _, known in whole])
+            self._built(stepper, whole, built)
+            others = [one for one in group if not one[1].columns.whole]
+            self._built(stepper, others, await self._rebuilding.of_entries(stepper, [known for _, known in others]))
+
+    def _built(self, stepper: Stepper, group: Sequence[tuple[Session, Known]], built: Sequence[Known | None]) -> None:
+        """Puts stays that were folded anew into their places, unless another model shall know them by now."""
+        for (session, _), aside in zip(group, built, strict=True):
+            if aside is None:
+                continue
+            self._metrics.count_replay("swapped")
+            same = session.known is not None and session.known.number == aside.number
+            if same and self._other(session) is stepper:
+                self._put(session, aside)
 
     async def _switch(self, session: Session) -> None:
         """Exchanges what is known of a stay by two models, if the other shall answer; nobody changes it meanwhile."""
@@ -234,29 +212,18 @@ class Following:
                     self._put(session, None)
                     return
                 aside = caught_up
+            if aside.version == known.version:
+                aside.identifiers, aside.columns = known.identifiers, known.columns
             session.aside = known if known.stepper is wanted.aside else None
             # The cache has nothing of this model yet; it is written when the stay changes or leaves, not all at once.
             session.saved = aside.version
             self._sessions.hold(session, aside)
+            self._accepted -= 1  # this is no call
             session.saved = 0
 
     def _put(self, session: Session, aside: Known | None) -> None:
         session.aside = aside
         self._sessions.recount(session)
-
-
-def _folded(stepper: Stepper, items: Sequence[tuple[Known, list[Entry]]]) -> list[Known]:
-    """Stays folded anew from their journals."""
-    journals = [Journal().read(entries) for _, entries in items]
-    folds = stepper.folds([journal.facts for journal in journals])
-    found = []
-    for (known, _), journal, fold in zip(items, journals, folds, strict=True):
-        identifiers = Identifiers()
-        identifiers.add(journal.facts.accepted())
-        last = journal.answered[-1].values
-        profile = journal.facts.profile
-        found.append(Known(known.number, known.seal, journal.version, profile, stepper, fold, identifiers, last))
-    return found
 
 
 async def _compared(known: Known, entry: Entry, compare: Callable[[Compared], None]) -> Known:

@@ -11,12 +11,13 @@ from pydantic import TypeAdapter
 
 from service.clock import Clock, TimeRefusedError
 from service.errors import Loc, invalid_input
-from service.intake_values import read_statics
+from service.intake_values import UNKNOWN_CHANNEL, read_statics
 from service.live.facts import DERIVED, Fact, Note, Observation, Profile
 from service.live.reading import Reader
 from service.live.schema import CorrectionRequest, ObservationsRequest, StayRequest
 from service.schema import StaticValue
 from service.settings import Settings
+from service.times import Times, end_minute
 
 Places = list[tuple[Loc, str]]
 # What a fact of either kind cannot have.
@@ -87,9 +88,10 @@ class Intake:
         observations, notes = request.get("observations", ()), request.get("notes", ())
         self._check_counts(observations, notes)
         clock, places = self.clock(profile), Places()
-        read = [_observation(i, item, clock, reader, places) for i, item in enumerate(observations)]
-        written = [_note(i, item, clock, places) for i, item in enumerate(notes)]
-        as_of = _as_of(request, clock, places)
+        times = Times(clock)
+        read = [_observation(i, item, times, reader, places) for i, item in enumerate(observations)]
+        written = [_note(i, item, times, places) for i, item in enumerate(notes)]
+        as_of = end_minute(request, clock, places)
         if places:
             raise invalid_input(places)
         return Sent(read, written, as_of)
@@ -108,7 +110,7 @@ class Intake:
         time_min, known_min = fact.time_min, fact.known_min
         if not {"time", "time_h", "available_time", "available_time_h"}.isdisjoint(request):
             times = request if {"time", "time_h"} & set(request) else {**request, "time_h": fact.time_min / 60}
-            time_min, known_min = _minutes((), times, clock, places)
+            time_min, known_min = Times(clock).of((), times, places)
         if isinstance(fact, Note):
             text = request.get("text", fact.text)
             self._check_text((), text, places)
@@ -140,28 +142,34 @@ class Intake:
             places.append(((*where, "text"), f"must be at most {self._settings.max_note_chars} characters long"))
 
 
-def _observation(i: int, item: Mapping[str, Any], clock: Clock, reader: Reader, places: Places) -> Observation:
+def _observation(i: int, item: Mapping[str, Any], times: Times, reader: Reader, places: Places) -> Observation:
     where = ("observations", i)
-    identifier = item.get("observation_id")
+    identifier, unit = item.get("observation_id"), item["unit"]
     if identifier is not None:
         _check_identifier(where, identifier, places)
-    channel, unit = reader.names(item["channel"]), item["unit"]
+    channel = reader.vocabulary.declared.get((item["channel"], unit))
     if channel is None:
-        expected = "must be a declared channel or loinc:<code>; GET /v1/model lists the model's"
-        places.append(((*where, "channel"), expected))
-        channel = ""
-    else:
-        _check_unit((*where, "unit"), channel, unit, reader, places)
-    time_min, known_min = _minutes(where, item, clock, places)
+        channel = _refused_channel(where, item["channel"], unit, reader, places)
+    time_min, known_min = times.of(where, item, places)
     return Observation(identifier, channel, item["value"], unit, time_min, known_min)
 
 
-def _note(i: int, item: Mapping[str, Any], clock: Clock, places: Places) -> Note:
+def _refused_channel(where: Loc, sent: str, unit: str, reader: Reader, places: Places) -> str:
+    """Says what is wrong with a channel or its unit; stands for the channel until the call is refused."""
+    channel = reader.names(sent)
+    if channel is None:
+        places.append(((*where, "channel"), UNKNOWN_CHANNEL))
+        return ""
+    _check_unit((*where, "unit"), channel, unit, reader, places)
+    return channel
+
+
+def _note(i: int, item: Mapping[str, Any], times: Times, places: Places) -> Note:
     where = ("notes", i)
     identifier = item.get("observation_id")
     if identifier is not None:
         _check_identifier(where, identifier, places)
-    time_min, known_min = _minutes(where, item, clock, places)
+    time_min, known_min = times.of(where, item, places)
     return Note(identifier, item.get("kind", "note"), item["text"], time_min, known_min)
 
 
@@ -173,55 +181,3 @@ def _check_identifier(where: Loc, identifier: str, places: Places) -> None:
 def _check_unit(where: Loc, channel: str, unit: str, reader: Reader, places: Places) -> None:
     if not reader.accepts(channel, unit):
         places.append((where, f"must be {' or '.join(reader.units(channel))} for {channel}"))
-
-
-def _minutes(where: Loc, item: Mapping[str, Any], clock: Clock, places: Places) -> tuple[int, int]:
-    """Minutes at which it was true, and from which it was known."""
-    time, time_h = item.get("time"), item.get("time_h")
-    known, known_h = item.get("available_time"), item.get("available_time_h")
-    if (time is None) == (time_h is None):
-        places.append((where, "must have exactly one of time and time_h"))
-        return 0, 0
-    at = "time" if time is not None else "time_h"
-    try:
-        minute = clock.minute(_moment(time), time_h)
-        if known is None and known_h is None:
-            return minute, minute
-        at = "available_time" if known is not None else "available_time_h"
-        if known is not None and known_h is not None:
-            raise TimeRefusedError("must not be given beside available_time_h")
-        return minute, max(minute, clock.minute(_moment(known), known_h))
-    except TimeRefusedError as refusal:
-        places.append(((*where, at), str(refusal)))
-        return 0, 0
-
-
-def _as_of(request: ObservationsRequest, clock: Clock, places: Places) -> int | None:
-    time, time_h = request.get("as_of"), request.get("as_of_h")
-    if time is None and time_h is None:
-        return None
-    where: Loc = ("as_of" if time is not None else "as_of_h",)
-    try:
-        if time is not None and time_h is not None:
-            raise TimeRefusedError("must not be given beside as_of_h")
-        minute = clock.minute(_moment(time), time_h)
-        if minute < 0:
-            raise TimeRefusedError("must not lie before admission")
-    except TimeRefusedError as refusal:
-        places.append((where, str(refusal)))
-        return None
-    return minute
-
-
-def _moment(written: str | None) -> datetime | None:
-    """The time that a text means.
-
-    Raises:
-        TimeRefusedError: if it is of the form of a time and none, such as 25 o'clock.
-    """
-    if written is None:
-        return None
-    try:
-        return datetime.fromisoformat(written.upper())
-    except ValueError:
-        raise TimeRefusedError("must be a time that exists") from None

@@ -102,9 +102,7 @@ class Journal:
             try:
                 self._take(orjson.loads(entry.payload), entry)
             except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise ArtifactError(
-                    "entry must be one that this release reads, got another; serve with the release that wrote it"
-                ) from error
+                raise _foreign() from error
             self.version = entry.version
         return self
 
@@ -119,10 +117,28 @@ class Journal:
                 self.facts.correct(content["i"], fact)
             case Change.WITHDRAWAL:
                 self.facts.withdraw(content["i"])
-        prediction_id, as_of_min, steps, values, digest, model_version = content["a"]
-        self.answered.append(
-            Answered(prediction_id, as_of_min, steps, tuple(values), digest, model_version, entry.version, entry.at_s)
-        )
+        self.answered.append(_answer(content, entry))
+
+
+def answer_in(entry: Entry) -> Answered:
+    """The answer that an entry holds, whatever its change was.
+
+    Raises:
+        ArtifactError: if the entry is none that this release reads.
+    """
+    try:
+        return _answer(orjson.loads(entry.payload), entry)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _foreign() from error
+
+
+def _answer(content: dict[str, Any], entry: Entry) -> Answered:
+    prediction_id, as_of_min, steps, values, digest, model_version = content["a"]
+    return Answered(prediction_id, as_of_min, steps, tuple(values), digest, model_version, entry.version, entry.at_s)
+
+
+def _foreign() -> ArtifactError:
+    return ArtifactError("entry must be one that this release reads, got another; serve with the release that wrote it")
 
 
 def facts_of(content: dict[str, Any]) -> list[Fact]:

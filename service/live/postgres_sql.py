@@ -87,6 +87,10 @@ SELECT version, at_s, payload FROM live_entries
 WHERE number = %(number)s::bigint AND version > %(after)s::bigint ORDER BY version"""
 KEPT = "SELECT scope, body, status, content, at_s FROM live_kept WHERE scope = %(scope)s::bytea"
 
+# Held by the connection, so they end with it; nobody waits for one.
+CLAIM = "SELECT pg_try_advisory_lock(%(key)s::bigint)"
+RELEASE = "SELECT pg_advisory_unlock(%(key)s::bigint)"
+
 DELETE = "DELETE FROM live_stays WHERE number = %(number)s::bigint RETURNING number"
 PURGE_KEPT = "DELETE FROM live_kept WHERE at_s < %(before_s)s::float8"
 PURGE_STAYS = "DELETE FROM live_stays WHERE updated_s < %(before_s)s::float8 RETURNING number"

@@ -7,6 +7,7 @@ somebody turned that off. Cached states are kept unlogged: a crash of the databa
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -47,6 +48,8 @@ class PostgresStore:
         self._reader = Reader(url, timeout_s, links=READERS)
         self._states = Reader(url, timeout_s, links=1, setup=UNHURRIED)
         self._writer = Writer(url, timeout_s)
+        # A single connection: what it claims, it alone can release.
+        self._claims = Reader(url, timeout_s, links=1)
 
     async def open(self) -> None:
         """Creates the tables or brings them to this release's schema.
@@ -68,6 +71,7 @@ class PostgresStore:
         await self._writer.close()
         await self._reader.close()
         await self._states.close()
+        await self._claims.close()
 
     async def check(self) -> None:
         """Returns if the database takes a durable write at this moment."""
@@ -121,6 +125,16 @@ class PostgresStore:
     async def delete(self, number: int) -> bool:
         """Removes all that is kept of a stay; False if it was gone already."""
         return bool(await self._writer.write(sql.DELETE, {"number": number}, _by_number(number)))
+
+    async def claim(self, scope: bytes) -> bool:
+        """Whether no other replica runs a call under this scope; see `StayStore.claim`."""
+        rows = await self._claims.fetch(sql.CLAIM, {"key": _claim_key(scope)})
+        return bool(rows[0][0])
+
+    async def release(self, scope: bytes) -> None:
+        """Ends a claim; one that the database has lost is no claim any more."""
+        with contextlib.suppress(StoreError):
+            await self._claims.fetch(sql.RELEASE, {"key": _claim_key(scope)})
 
     async def kept(self, scope: bytes) -> Kept | None:
         """The answer under this scope."""
@@ -179,6 +193,10 @@ def _check_schema(rows: Sequence[Row]) -> None:
 def _kept_args(kept: Kept | None) -> dict[str, object]:
     given = asdict(kept) if kept else dict.fromkeys(("scope", "body", "status", "content", "at_s"))
     return {"kept_s": given.pop("at_s"), **given}
+
+
+def _claim_key(scope: bytes) -> int:
+    return int.from_bytes(scope[:8], "big", signed=True)
 
 
 def _by_number(number: int) -> tuple[int, bytes]:

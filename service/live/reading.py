@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from models.bundle import Bundle
 from models.intake import Columns, NoteColumns, Rejection, build_stays
-from models.stay import Ints, Stays
+from models.stay import Floats, Ints, Stays
 from service.intake import OUTSIDE_SOFT_LIMITS, STAY_ID
 from service.intake_values import MISSING, read_statics
+from service.live.columns import Codes
 from service.live.facts import Note, Observation, Profile, StayFacts
 from service.schema import StaticValue
 from service.vocabulary import Vocabulary
@@ -59,6 +61,33 @@ class _Rule(NamedTuple):
     used: bool
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What a reader makes of the codes of `columns`, one entry each; a code that does not count has no limits to meet.
+
+    Args:
+        channel: the encoding's; `UNUSED` where the model reads none.
+        factor: of the conversion.
+        offset: likewise.
+        low: hard limit, in the canonical unit.
+        high: likewise.
+    """
+
+    channel: NDArray[np.int16]
+    factor: Floats
+    offset: Floats
+    low: Floats
+    high: Floats
+
+    @classmethod
+    def of(cls, rules: Sequence[_Rule | None]) -> Rules:
+        """The rules side by side; None is a unit that the model does not accept."""
+        none = _Rule(UNUSED, 0.0, 0.0, math.inf, -math.inf, 0.0, 0.0, used=False)
+        table = [rule or none for rule in rules]
+        columns = (np.array([rule[k] for rule in table], dtype=np.float64) for k in range(1, 5))
+        return cls(np.array([rule.channel for rule in table], dtype=np.int16), *columns)
+
+
 _UNKNOWN = _Rule(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, used=False)
 
 
@@ -101,6 +130,7 @@ class Reader:
         self.bundle, self.vocabulary, self.reads_notes = bundle, vocabulary, reads_notes
         self._numbers = bundle.encoding.channels.numbers
         self._rules: dict[tuple[str, str], _Rule | None] = {}
+        self._coded = (Codes(), Rules.of(()))
 
     def names(self, channel: str) -> str | None:
         """The declared name behind a name or `loinc:` code; None if there is none."""
@@ -144,6 +174,14 @@ class Reader:
                 charted.append(Charted(note.known_min, note.kind, note.text))
         return Taken(readings, charted, end, rejected, flagged, unused)
 
+    def rules(self, codes: Codes) -> Rules:
+        """What the model makes of every code of the process's one table."""
+        known, rules = self._coded
+        if known is not codes or len(rules.channel) < len(codes.pairs):
+            rules = Rules.of([self._make_rule(channel, unit) for channel, unit in list(codes.pairs)])
+            self._coded = (codes, rules)
+        return rules
+
     def _rule(self, channel: str, unit: str) -> _Rule | None:
         key = (channel, unit)
         rule = self._rules.get(key, _UNKNOWN)
@@ -185,8 +223,8 @@ class Reader:
                 value=np.array([r.value for r in readings], dtype=np.float64),
             ),
             channels=names,
-            static=self._static_row(facts.profile),
-            static_names=tuple(s.name for s in self.vocabulary.statics),
+            static=self.static_row(facts.profile),
+            static_names=self.static_names,
             notes=NoteColumns(
                 stay=np.zeros(len(charted), dtype=np.int64),
                 time_min=np.array([n.minute for n in charted], dtype=np.int64),
@@ -200,7 +238,13 @@ class Reader:
         """A stay of which only what is known at admission is known."""
         return self.stays(StayFacts(profile=profile))
 
-    def _static_row(self, profile: Profile) -> np.ndarray[Any, np.dtype[np.float64]]:
+    @property
+    def static_names(self) -> tuple[str, ...]:
+        """Names of the columns of `static_row`."""
+        return tuple(s.name for s in self.vocabulary.statics)
+
+    def static_row(self, profile: Profile) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """(1, statics) what the model knows of a stay at its admission; NaN where it knows nothing."""
         sent = _STATICS.validate_python(profile.static)
         # What this model cannot read it does not know; what was refused when it was sent never came here.
         values, _ = read_statics(sent, self.vocabulary, [])

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 
 from models.errors import ArtifactError
 from service.audit import StaySeal
+from service.live.columns import Codes, Columns
 from service.live.facts import Observation
 from service.live.fold import advance
 from service.live.journal import Change, Journal, facts_of
-from service.live.session import Identifiers, Known
+from service.live.session import Identifiers, Known, state_key
 from service.live.stepper import Stepper
 from service.live.store import ConflictError, Entry, StateCache, StayHead, StayStore, StoreError
 
 
-async def cached(cache: StateCache, head: StayHead, stepper: Stepper) -> Known | None:
+async def cached(cache: StateCache, head: StayHead, stepper: Stepper, codes: Codes) -> Known | None:
     """The stay as the cache has it; None if it has none that this model made."""
-    state = await cache.load_state(head.number, stepper.key)
+    state = await cache.load_state(head.number, state_key(stepper))
     # A store that was restored from a copy may be behind the cache.
     if state is None or state.version > head.version:
         return None
     seal = StaySeal(head.stay_id, head.secret)
     try:
-        return Known.from_bytes(state.content, number=head.number, seal=seal, version=state.version, stepper=stepper)
+        return Known.from_bytes(
+            state.content, number=head.number, seal=seal, version=state.version, stepper=stepper, codes=codes
+        )
     except ArtifactError:
         return None
 
 
 async def followed(known: Known, entries: Sequence[Entry]) -> Known | None:
     """The stay after further entries; None where they cannot simply be folded in."""
+    identifiers, columns = Identifiers(bytes(known.identifiers.hashes)), known.columns.copy()
     for entry in entries:
         if entry.version != known.version + 1:
             return None
@@ -51,10 +56,10 @@ async def followed(known: Known, entries: Sequence[Entry]) -> Known | None:
             charted=taken.charted,
             end_min=taken.end_min,
         )
-        identifiers = Identifiers(bytes(known.identifiers.hashes))
         identifiers.add(facts)
+        columns.add(facts)
         last = tuple(content["a"][3])
-        known = Known(known.number, known.seal, entry.version, known.profile, known.stepper, fold, identifiers, last)
+        known = replace(known, version=entry.version, fold=fold, identifiers=identifiers, columns=columns, last=last)
     return known
 
 
@@ -74,10 +79,11 @@ async def journal_of(store: StayStore, number: int) -> Journal:
         raise StoreError(str(error)) from error
 
 
-async def replayed(number: int, seal: StaySeal, journal: Journal, stepper: Stepper) -> Known:
+async def replayed(number: int, seal: StaySeal, journal: Journal, stepper: Stepper, codes: Codes) -> Known:
     """A stay folded by a model from its whole journal."""
     identifiers = Identifiers()
     identifiers.add(journal.facts.accepted())
     fold = await stepper.replay(journal.facts)
     last = journal.answered[-1].values if journal.answered else ()
-    return Known(number, seal, journal.version, journal.facts.profile, stepper, fold, identifiers, tuple(last))
+    columns, profile = Columns.of(codes, journal.facts), journal.facts.profile
+    return Known(number, seal, journal.version, profile, stepper, fold, identifiers, columns, tuple(last))

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
 
 from service.access import GuardedRoute, needs
 from service.bodies import JSON, read_json
 from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument, ProblemKind, invalid_input
 from service.keys import Scope
+from service.language import HEADER, preferred_language
 from service.live.answers import LiveAnswer, StayPage, StayView
 from service.live.calls import LiveStays
 from service.live.schema import CORRECTION, OBSERVATIONS, STAY, identifier_holds
 from service.live.settling import MAX_KEY_BYTES, Call, Reply
 from service.live.views import events, stay_page, stay_view
+from service.live.watchers import Watchers
 from service.settings import Settings
 
 MAX_PAGE = 1000
@@ -35,12 +39,34 @@ _PROBLEM: dict[str, Any] = {
 
 
 class LeanRoute(GuardedRoute):
-    """A route whose function takes the request itself; what the schema says of it stands in `openapi_extra`."""
+    """A route whose function takes the request itself; what the schema says of it stands in `openapi_extra`.
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-        """The function as it is: nothing is read or built on its behalf."""
+    Nothing is read or built on its behalf, and nothing but the application's own handlers stands around it.
+    """
+
+    async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Admits the request, and sends what the function answers."""
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        self.admit(scope)
         endpoint: Callable[[Request], Awaitable[Response]] = self.endpoint
-        return endpoint
+        response = await endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+class _Listening(StreamingResponse):
+    """A stream that counts as a listener, from before it is made until it ends."""
+
+    def __init__(self, watchers: Watchers, stream: AsyncIterator[bytes]) -> None:
+        super().__init__(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._watchers = watchers
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._watchers.listeners -= 1
 
 
 router = APIRouter(route_class=LeanRoute, tags=["stays"])
@@ -168,16 +194,17 @@ async def get_events(request: Request) -> Response:
     stay_id = _stay_id(request)
     if last and not (last.isascii() and last.isdecimal() and len(last) < 16):
         raise invalid_input([(("Last-Event-ID",), "must be the id of an event")])
-    if len(live.watchers) >= _settings(request).max_listeners:
+    await live.require(stay_id)
+    if live.watchers.listeners >= _settings(request).max_listeners:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
             ProblemKind.BUSY,
             "Too many listen already; try again.",
             headers={"Retry-After": "5"},
         )
-    await live.require(stay_id)
-    stream = events(live, stay_id, after=int(last) if last else None)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    live.watchers.listeners += 1
+    call = _call(request, "GET events", b"")
+    return _Listening(live.watchers, events(live, call, after=int(last) if last else None))
 
 
 @router.get(
@@ -185,7 +212,7 @@ async def get_events(request: Request) -> Response:
 )
 async def get_stay(request: Request) -> Response:
     """A stay: its risks with all that is known now, and as they were answered."""
-    view = await stay_view(_live(request), _stay_id(request))
+    view = await stay_view(_live(request), _call(request, "GET stay", b""))
     return Response(view.model_dump_json(), media_type=JSON)
 
 
@@ -245,7 +272,8 @@ def _call(request: Request, route: str, body: bytes) -> Call:
             ProblemKind.REPEAT_KEY,
             f"The Idempotency-Key must be of 1 to {MAX_KEY_BYTES} characters.",
         )
-    return Call(route, _stay_id(request), body, scope["request_id"], scope["key"], repeat_key)
+    japanese = preferred_language(scope["head"].get(HEADER, b"")) == "ja"
+    return Call(route, _stay_id(request), body, scope["request_id"], scope["key"], repeat_key, japanese)
 
 
 def _response(reply: Reply) -> Response:

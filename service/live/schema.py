@@ -20,7 +20,7 @@ from service.strict_json import read_strict
 T = TypeVar("T")
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-RFC_3339 = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})$"
+RFC_3339 = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:[0-5]\d)$"
 
 # A text here, read as a time later: a validator in Python would cost more than all the rest.
 WrittenMoment = Annotated[str, Field(pattern=RFC_3339, max_length=40, description="RFC 3339 with an offset.")]

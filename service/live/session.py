@@ -12,16 +12,17 @@ import orjson
 
 from models.errors import ArtifactError
 from service.audit import StaySeal
+from service.live.columns import Codes, Columns
 from service.live.facts import Fact, Profile
 from service.live.fold import Fold
 from service.live.reading import Charted, Reading
 from service.live.stepper import Stepper
 
 # Version of the bytes; a state of another one is made anew from the journal.
-SNAPSHOT_SCHEMA = 1
+SNAPSHOT_SCHEMA = 3
 # What a session takes beside its states, about.
 OVERHEAD_BYTES = 2_000
-_LENGTHS = struct.Struct("<II")
+_LENGTHS = struct.Struct("<III")
 _ID_BYTES = 4
 
 
@@ -52,6 +53,11 @@ def _hash(identifier: str) -> bytes:
     return zlib.crc32(identifier.encode("utf-8", "surrogatepass")).to_bytes(_ID_BYTES, "little")
 
 
+def state_key(stepper: Stepper) -> str:
+    """Names the bytes of what a model knows of a stay: those of another model or layout are never read."""
+    return f"{stepper.key}.{SNAPSHOT_SCHEMA}"
+
+
 @dataclass(slots=True)
 class Known:
     """A stay as a model knows it.
@@ -64,6 +70,7 @@ class Known:
         stepper: the model that folded it.
         fold: the folded stay.
         identifiers: of its facts.
+        columns: its observations, for a replay.
         last: what was answered last, and by which artifact; empty before the first answer.
     """
 
@@ -74,45 +81,54 @@ class Known:
     stepper: Stepper
     fold: Fold
     identifiers: Identifiers
+    columns: Columns
     last: tuple[float, ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes that it takes in memory, about."""
         opened = self.fold.opened
-        states = len(self.fold.state) + (len(opened.state) if opened else 0)
-        return states + len(self.identifiers.hashes) + OVERHEAD_BYTES
+        states = len(self.fold.state) * (1 + len(self.fold.kept)) + (len(opened.state) if opened else 0)
+        return states + len(self.identifiers.hashes) + self.columns.size + OVERHEAD_BYTES
 
     def to_bytes(self) -> bytes:
         """All but number, seal, version and model; holds clinical values, so it is guarded like the stay itself."""
         fold, profile = self.fold, self.profile
+        columns, content = self.columns.to_plain()
         head = orjson.dumps(
             {
                 "fold": [fold.committed, fold.open, fold.readings, fold.charted, fold.end_min],
                 "seen": f"{fold.seen:x}",
                 "profile": [profile.admission, profile.static],
                 "last": self.last,
+                "columns": columns,
             },
             default=tuple,
         )
         hashes = bytes(self.identifiers.hashes)
-        return _LENGTHS.pack(len(head), len(hashes)) + head + hashes + bytes(fold.state)
+        lengths = _LENGTHS.pack(len(head), len(hashes), len(content))
+        return lengths + head + hashes + content + bytes(fold.state)
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, number: int, seal: StaySeal, version: int, stepper: Stepper) -> Known:
+    def from_bytes(
+        cls, data: bytes, *, number: int, seal: StaySeal, version: int, stepper: Stepper, codes: Codes
+    ) -> Known:
         """What `to_bytes` wrote.
 
         Raises:
             ArtifactError: if the bytes are not such a stay.
         """
         try:
-            head_length, hashes_length = _LENGTHS.unpack_from(data)
+            head_length, hashes_length, content_length = _LENGTHS.unpack_from(data)
             begin = _LENGTHS.size
             head = orjson.loads(data[begin : begin + head_length])
             begin += head_length
+            hashes = data[begin : begin + hashes_length]
+            begin += hashes_length
+            content = data[begin : begin + content_length]
             committed, opened, readings, charted, end_min = head["fold"]
             fold = Fold(
-                data[begin + hashes_length :],
+                data[begin + content_length :],
                 committed,
                 opened,
                 tuple(Reading(*row) for row in readings),
@@ -120,7 +136,7 @@ class Known:
                 end_min,
                 int(head["seen"], 16),
             )
-            identifiers = Identifiers(data[begin : begin + hashes_length])
+            columns = Columns.from_plain(codes, head["columns"], content)
             last, profile = tuple(head["last"]), Profile(*head["profile"])
         except (struct.error, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
@@ -128,7 +144,7 @@ class Known:
             ) from error
         if len(fold.state) != stepper.state_bytes:
             raise ArtifactError("state must be of the model's length, got another; replay the stay")
-        return cls(number, seal, version, profile, stepper, fold, identifiers, last)
+        return cls(number, seal, version, profile, stepper, fold, Identifiers(hashes), columns, last)
 
 
 @dataclass(slots=True, eq=False)

@@ -6,8 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from service.audit import StaySeal
+from service.live.columns import Codes
 from service.live.restoring import cached, followed, journal_of, replayed
-from service.live.session import Known, Session
+from service.live.session import Known, Session, state_key
 from service.live.stepper import Stepper
 from service.live.store import CachedState, StateCache, StayStore
 from service.metrics import Metrics
@@ -44,6 +45,7 @@ class Sessions:
     ) -> None:
         self.store, self.cache, self.chosen = store, cache, chosen
         self._max_bytes, self._metrics = max_bytes, metrics
+        self.codes = Codes()
         self._held: OrderedDict[str, Session] = OrderedDict()
         self._leaving: list[CachedState] = []
         self._due: dict[str, Session] = {}
@@ -96,7 +98,7 @@ class Sessions:
             raise GoneError
         known = session.known
         if known is None or known.number != head.number:
-            known = await cached(self.cache, head, self.chosen(session.stay_id))
+            known = await cached(self.cache, head, self.chosen(session.stay_id), self.codes)
             session.saved = 0 if known is None else known.version
         if known is not None:
             known = await followed(known, await self.store.entries(head.number, after=known.version))
@@ -104,7 +106,7 @@ class Sessions:
             self._metrics.count_replay("restored")
             journal = await journal_of(self.store, head.number)
             seal = StaySeal(head.stay_id, head.secret)
-            known = await replayed(head.number, seal, journal, self.chosen(session.stay_id))
+            known = await replayed(head.number, seal, journal, self.chosen(session.stay_id), self.codes)
         self.hold(session, known)
 
     def hold(self, session: Session, known: Known) -> None:
@@ -177,5 +179,5 @@ class Sessions:
     def _leave(self, session: Session) -> None:
         known = session.known
         if known is not None and known.version > session.saved:
-            self._leaving.append(CachedState(known.number, known.stepper.key, known.version, known.to_bytes()))
+            self._leaving.append(CachedState(known.number, state_key(known.stepper), known.version, known.to_bytes()))
             session.saved = known.version

@@ -6,7 +6,6 @@ faster, the stay is read again and the call drafted anew.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -15,8 +14,10 @@ from http import HTTPStatus
 
 from models.task import TargetKind
 from service.audit import Audit
-from service.errors import Problem, ProblemKind
-from service.live.changes import Draft
+from service.live.drafts import Draft
+from service.live.refusals import busy, no_such_stay, unavailable
+from service.live.repeats import Repeats, digest_of, scope_of
+from service.live.retold import Retold
 from service.live.session import Known, Session
 from service.live.sessions import GoneError, Sessions
 from service.live.stepper import Stepper
@@ -25,7 +26,6 @@ from service.live.watchers import Watchers
 from service.live.wording import Wording
 from service.metrics import Metrics
 
-KEPT_S = 86_400.0
 # Two replicas that write to one stay at once: one of them goes first each time.
 ATTEMPTS = 16
 MAX_KEY_BYTES = 255
@@ -42,6 +42,7 @@ class Call:
         request_id: of the request.
         key: id of the caller's API key.
         repeat_key: the `Idempotency-Key`; None without.
+        japanese: whether the disclaimer is wanted so, where the body names no language.
     """
 
     route: str
@@ -50,14 +51,14 @@ class Call:
     request_id: str = ""
     key: str = ""
     repeat_key: bytes | None = None
+    japanese: bool = False
 
     @property
     def scope(self) -> bytes | None:
         """Digest of caller, route, stay and key; None for a call that carries no key."""
         if self.repeat_key is None:
             return None
-        parts = (self.key.encode(), self.route.encode(), self.stay_id.encode(), self.repeat_key)
-        return hashlib.sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
+        return scope_of(self.key.encode(), self.route.encode(), self.stay_id.encode(), self.repeat_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Settling:
 
     def __init__(self, sessions: Sessions, metrics: Metrics, audit: Audit, watchers: Watchers) -> None:
         self._sessions, self._metrics, self._audit, self._watchers = sessions, metrics, audit, watchers
-        self._running: set[bytes] = set()
+        self._repeats = Repeats(sessions.store)
         self._wordings: dict[tuple[str, str | None], Wording] = {}
 
     async def settle(self, call: Call, change: Change, *, create: Create | None = None) -> Reply:
@@ -108,15 +109,8 @@ class Settling:
         scope = call.scope
         if scope is None:
             return await self._attempts(call, change, create, None)
-        if scope in self._running:
-            raise Problem(
-                HTTPStatus.CONFLICT, ProblemKind.CONFLICT, "A call with this Idempotency-Key is still running."
-            )
-        self._running.add(scope)
-        try:
-            return await self._attempts(call, change, create, scope)
-        finally:
-            self._running.discard(scope)
+        async with self._repeats.alone(scope, call.body) as kept:
+            return await self._attempts(call, change, create, scope) if kept is None else await self._again(call, kept)
 
     async def _attempts(
         self,
@@ -129,8 +123,10 @@ class Settling:
             session = self._sessions.session(call.stay_id)
             async with session.lock:
                 try:
-                    repeated = None if scope is None else await self._repeated(scope, call.body)
-                    return repeated or await self._attempt(session, call, change, create, scope)
+                    kept = None if scope is None else await self._repeats.answer(scope, call.body)
+                    if kept is not None:
+                        return await self._again(call, kept)
+                    return await self._attempt(session, call, change, create, scope)
                 except ConflictError:
                     await self._refreshed(session)
                 except GoneError:
@@ -138,12 +134,19 @@ class Settling:
                     raise no_such_stay() from None
                 except StoreError as error:
                     raise unavailable() from error
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            ProblemKind.BUSY,
-            "Others change the stay all the time; try again.",
-            headers={"Retry-After": "1"},
-        )
+                finally:
+                    # A call that was refused leaves no place behind for a stay that there is not.
+                    if session.known is None:
+                        self._sessions.forget(session)
+        raise busy()
+
+    async def _again(self, call: Call, kept: Kept) -> Reply:
+        """The first answer once more, recorded for itself."""
+        try:
+            await Retold(self._audit, call.request_id, call.key).call(self._sessions.store, call.stay_id, kept)
+        except StoreError as error:
+            raise unavailable() from error
+        return Reply(kept.status, kept.content, repeated=True)
 
     async def _refreshed(self, session: Session) -> None:
         try:
@@ -171,7 +174,7 @@ class Settling:
         status = HTTPStatus.CREATED if created else HTTPStatus.OK
         content = self._wording(draft.known.stepper).answer(draft.outcome)
         payload, now = draft.payload(), time.time()
-        kept = None if scope is None else Kept(scope, _digest(call.body), status, content, now)
+        kept = None if scope is None else Kept(scope, digest_of(call.body), status, content, now)
         await self._store(session, draft, payload, now, kept, created=created)
         self._settle(session, draft)
         self._tell(call, draft, payload)
@@ -195,6 +198,7 @@ class Settling:
 
     def _settle(self, session: Session, draft: Draft) -> None:
         draft.known.identifiers.add(draft.added)
+        draft.known.columns.add(draft.added)
         self._sessions.hold(session, draft.known)
 
     def _tell(self, call: Call, draft: Draft, payload: bytes) -> None:
@@ -221,48 +225,9 @@ class Settling:
             change=payload,
         )
 
-    async def _repeated(self, scope: bytes, body: bytes) -> Reply | None:
-        """The answer of an earlier call with the same key.
-
-        Raises:
-            Problem: 422 if that call had another body.
-        """
-        kept = await self._sessions.store.kept(scope)
-        if kept is None:
-            return None
-        if kept.at_s < time.time() - KEPT_S:
-            await self._sessions.store.purge(kept_before_s=time.time() - KEPT_S)
-            return None
-        if kept.body != _digest(body):
-            raise Problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                ProblemKind.REPEAT_KEY,
-                "The Idempotency-Key must be a new one for another body.",
-            )
-        return Reply(kept.status, kept.content, repeated=True)
-
     def _wording(self, stepper: Stepper) -> Wording:
         model = (stepper.key, stepper.origin.version)
         wording = self._wordings.get(model)
         if wording is None:
             wording = self._wordings[model] = Wording(stepper)
         return wording
-
-
-def _digest(body: bytes) -> bytes:
-    return hashlib.sha256(body).digest()
-
-
-def no_such_stay() -> Problem:
-    """The refusal of a call on a stay that there is not."""
-    return Problem(HTTPStatus.NOT_FOUND, ProblemKind.NOT_FOUND, "There must be such a stay; PUT it first.")
-
-
-def unavailable() -> Problem:
-    """The refusal of a call while the store fails."""
-    return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        ProblemKind.UNAVAILABLE,
-        "The store of live stays fails; nothing was accepted, and no score is given that is not stored.",
-        headers={"Retry-After": "1"},
-    )

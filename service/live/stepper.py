@@ -18,6 +18,9 @@ from service.live.reading import Reader, Taken, joined
 from service.selection import Origin
 from service.vocabulary import Vocabulary
 
+# So few steps cost less within others' batches than by themselves: a bin that closes is one.
+FEW = 4
+
 
 class Stepper:
     """Takes time steps of live stays with one model; a `fold.StepModel`.
@@ -59,8 +62,12 @@ class Stepper:
         return await self._inference.step(self._steps, (state, step))
 
     async def run(self, state: bytes, steps: Sequence[Step]) -> bytes:
-        """The state after many steps, without their scores."""
-        return await self._inference.run(self._run, state, steps)
+        """The state after many steps, without their scores; a few are taken in batches with other stays' steps."""
+        if len(steps) > FEW:
+            return await self._inference.run(self._run, state, steps)
+        for step in steps:
+            _, state = await self.step(state, step)
+        return state
 
     async def replay(self, facts: StayFacts) -> Fold:
         """A stay folded from its facts, as stepping through them would."""
@@ -95,6 +102,11 @@ class Stepper:
             else Fold(self.begin(facts.profile), end_min=taken[i].end_min)
             for i, facts in enumerate(stays)
         ]
+
+    def fold_taken(self, profile: Profile, taken: Taken) -> Fold:
+        """A stay all of which lies before its admission, or of which nothing is known."""
+        begun = self.begin(profile)
+        return self._fold(begun, None, taken) if taken.minutes else Fold(begun, end_min=taken.end_min)
 
     def _fold(self, begun: bytes, state: bytes | None, taken: Taken) -> Fold:
         """A stay whose latest step is open; it has no state yet where all lies before admission."""

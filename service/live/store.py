@@ -181,6 +181,18 @@ class StayStore(StateCache, Protocol):
         """Removes the stay, its journal, states, kept answers and secret; False if it was gone already."""
         ...
 
+    async def claim(self, scope: bytes) -> bool:
+        """Whether no other replica runs a call under this scope at the moment; it is then this one's until `release`.
+
+        A claim is a courtesy to who calls twice, not what keeps a call from counting twice: it ends with the process
+        or its connection, and a store of a single process grants every one.
+        """
+        ...
+
+    async def release(self, scope: bytes) -> None:
+        """Ends a claim that was granted; never raises."""
+        ...
+
     async def kept(self, scope: bytes) -> Kept | None:
         """The answer under this scope; those older than a day may be gone."""
         ...

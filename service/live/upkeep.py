@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from service.audit import Audit, AuditEvent
+from service.errors import Problem
 from service.live.calls import LiveStays
 from service.live.choice import Keeping, keeping_at
+from service.live.repeats import KEPT_S
 from service.live.sessions import Sessions
-from service.live.settling import KEPT_S
 from service.live.stepper import Stepper
 from service.live.store import StoreError
 from service.live.watchers import Watchers
@@ -54,8 +55,7 @@ async def kept_up(live: LiveStays, keeping: Keeping, settings: Settings, audit: 
         live.watchers.end()
         for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
         try:
             await live.sessions.save_all()
         except StoreError as error:  # a replay makes them again
@@ -73,7 +73,8 @@ async def _write_states(live: LiveStays) -> None:
 
 
 async def _sweep(live: LiveStays, settings: Settings, audit: Audit) -> None:
-    """Deletes kept answers of yesterday, and stays whose time is over."""
+    """Deletes kept answers of yesterday and stays whose time is over; what cannot be recorded now is recorded later."""
+    unrecorded = 0
     while True:
         now = time.time()
         before = None if settings.retention_h is None else now - 3600.0 * settings.retention_h
@@ -82,7 +83,10 @@ async def _sweep(live: LiveStays, settings: Settings, audit: Audit) -> None:
             if numbers:
                 await live.sessions.cache.drop_states(numbers)
                 live.sessions.forget_numbers(numbers)
-                audit.record(AuditEvent.EXPIRED, counts={"stays": len(numbers)})
-        except StoreError as error:
+                unrecorded += len(numbers)
+            if unrecorded:
+                audit.record(AuditEvent.EXPIRED, counts={"stays": unrecorded})
+                unrecorded = 0
+        except (StoreError, Problem) as error:
             log_failure(Event.FAILED, error, request_id="")
         await asyncio.sleep(SWEEP_S)

@@ -9,6 +9,8 @@ import orjson
 
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.scorer import MINUTES_PER_HOUR
+from service.audit import StaySeal
+from service.errors import Problem
 from service.live.answers import (
     AnsweredPoint,
     LastObservation,
@@ -20,8 +22,11 @@ from service.live.answers import (
 from service.live.calls import LiveStays
 from service.live.facts import Observation, StayFacts
 from service.live.journal import Answered, Journal
+from service.live.reading import Reader
+from service.live.refusals import no_such_stay, unavailable
 from service.live.restoring import journal_of
-from service.live.settling import no_such_stay, unavailable
+from service.live.retold import Retold
+from service.live.settling import Call
 from service.live.store import ConflictError, StayHead, StoreError
 from service.schema_answers import ModelRef
 
@@ -31,18 +36,23 @@ LOOK_S = 1.0
 ALIVE_S = 15.0
 
 
-async def stay_view(live: LiveStays, stay_id: str) -> StayView:
+async def stay_view(live: LiveStays, call: Call) -> StayView:
     """A stay with its trajectories.
 
     Raises:
-        Problem: 404 if there is none, 503 if the store fails.
+        Problem: 404 if there is none, 503 if the store fails, or no record of what is shown can be written.
     """
+    stay_id = call.stay_id
     head, journal = await _journal(live, stay_id)
     stepper = live.sessions.chosen(stay_id)
     stays = stepper.reader.stays(journal.facts)
     scored = await stepper.trajectory(stays)
     hours = (scored.time_min / MINUTES_PER_HOUR).tolist()
-    task = stepper.bundle.task
+    task, risks = stepper.bundle.task, scored.risk.tolist()
+    shown = Answered(
+        "", int(scored.time_min[-1]), len(hours), (), stepper.scorer.digest, stepper.origin.version, journal.version
+    )
+    Retold(live.audit, call.request_id, call.key).view(StaySeal(stay_id, head.secret), shown, risks)
     return StayView(
         stay_id=stay_id,
         revision=journal.version,
@@ -55,9 +65,9 @@ async def stay_view(live: LiveStays, stay_id: str) -> StayView:
         as_of_h=hours[-1],
         observations=len(journal.facts.observations),
         notes=len(journal.facts.notes),
-        current=[Point(time_h=h, values=v) for h, v in zip(hours, scored.risk.tolist(), strict=True)],
+        current=[Point(time_h=h, values=v) for h, v in zip(hours, risks, strict=True)],
         answered=[_answered(a) for a in journal.answered],
-        last=_last(journal.facts),
+        last=_last(journal.facts, stepper.reader),
         disclaimer=DISCLAIMER_EN,
         disclaimer_ja=DISCLAIMER_JA,
     )
@@ -80,31 +90,35 @@ async def stay_page(live: LiveStays, *, after: str, limit: int) -> StayPage:
     return StayPage(stays=stays, next=stays[-1].stay_id if len(heads) > limit else None)
 
 
-async def events(live: LiveStays, stay_id: str, *, after: int | None) -> AsyncIterator[bytes]:
+async def events(live: LiveStays, call: Call, *, after: int | None) -> AsyncIterator[bytes]:
     """Server-sent events: one a score, with the stay's revision as its id; ends when the stay is deleted.
 
     Args:
         live: the stays.
-        stay_id: the stay.
+        call: who listens, and to which stay.
         after: the last revision that the listener has; None: only what is new counts.
     """
+    stay_id, retold = call.stay_id, Retold(live.audit, call.request_id, call.key)
     head = await live.sessions.store.head(stay_id)
     if head is None:
         yield _event("deleted", None, {})
         return
+    seal = StaySeal(stay_id, head.secret)
     seen = head.version if after is None else after
     quiet = 0.0
     yield b": listening\n\n"
     while not live.watchers.ended:
         try:
             entries = await live.sessions.store.entries(head.number, after=seen)
-            gone = not entries and await live.sessions.store.head(stay_id) is None
-        except StoreError:
+            # Deleted and created anew, perhaps by another replica, it is another stay.
+            now = head if entries else await live.sessions.store.head(stay_id)
+            for entry in entries:
+                answered = retold.entry(seal, entry)
+                yield _event("score", entry.version, {**_said(answered), "disclaimer": DISCLAIMER_EN})
+                seen, quiet = entry.version, 0.0
+        except (StoreError, Problem):
             return
-        journal = Journal(version=seen).read(entries)
-        for answered in journal.answered:
-            yield _event("score", answered.version, {**_said(answered), "disclaimer": DISCLAIMER_EN})
-            seen, quiet = answered.version, 0.0
+        gone = now is None or now.number != head.number
         if gone:
             yield _event("deleted", None, {})
             return
@@ -153,9 +167,14 @@ def _said(answered: Answered) -> dict[str, object]:
     }
 
 
-def _last(facts: StayFacts) -> list[LastObservation]:
+def _last(facts: StayFacts, reader: Reader) -> list[LastObservation]:
+    """The latest observation of every channel, without those that no score uses."""
     latest: dict[str, Observation] = {}
-    for fact in facts.observations:
+    observations = facts.observations
+    rejected = {place for place, _ in reader.take(observations, ()).rejected}
+    for place, fact in enumerate(observations):
+        if place in rejected:
+            continue
         before = latest.get(fact.channel)
         if before is None or fact.time_min >= before.time_min:
             latest[fact.channel] = fact

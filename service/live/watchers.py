@@ -8,14 +8,15 @@ from contextlib import suppress
 
 
 class Watchers:
-    """Tasks that wait for changes of stays."""
+    """Tasks that wait for changes of stays.
+
+    `listeners` counts streams that are open, whether or not they wait just now.
+    """
 
     def __init__(self) -> None:
+        self.listeners = 0
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self.ended = False
-
-    def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
 
     def tell(self, stay_id: str) -> None:
         """Wakes whoever waits for this stay."""

@@ -1,0 +1,1 @@
+"""Documents as JSON in, their classes and spans as JSON out."""
