@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
 import sys
@@ -58,13 +59,15 @@ class Crash:
         self._writers = [Writer(service.port, stays, f"crash-{i}") for i in range(writers)]
         self.faults: list[str] = []
 
-    def run(self, kills: int, *, least_writes: int) -> dict[str, Any]:
+    def run(self, kills: int, *, least_writes: int, seconds: float = math.inf) -> dict[str, Any]:
         """Kills so many times, and says what was found."""
         began, between = time.perf_counter(), []
         self._service.start()
         for writer in self._writers:
             writer.start()
         for _ in range(kills):
+            if time.perf_counter() - began > seconds:
+                break
             before = self._acknowledged()
             self._await_writes(before + least_writes)
             time.sleep(self._random.uniform(0, MOST_DELAY_S))
@@ -78,8 +81,11 @@ class Crash:
         worst = self._compare()
         self._service.stop()
         return {
-            "kills": kills,
-            "writes_between_kills": {"least": min(between, default=0), "mean": round(sum(between) / max(kills, 1), 1)},
+            "kills": len(between),
+            "writes_between_kills": {
+                "least": min(between, default=0),
+                "mean": round(sum(between) / max(len(between), 1), 1),
+            },
             "acknowledged_writes": self._acknowledged(),
             "calls_sent_again": sum(writer.again for writer in self._writers),
             "stays": sum(len(writer.sent) for writer in self._writers),
@@ -146,6 +152,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--least-writes", type=int, default=50, help="acknowledged between two kills")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no kill after so long")
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", help="address of a store with nothing of another run; default a new SQLite file")
@@ -161,7 +168,7 @@ def main() -> int:
         service = Service(artifact, folder, {"SEQUELA_STORE": store})
         try:
             crash = Crash(service, stays, store, writers=args.writers, seed=args.seed)
-            found = crash.run(args.kills, least_writes=args.least_writes)
+            found = crash.run(args.kills, least_writes=args.least_writes, seconds=args.seconds)
         finally:
             service.kill()
     figures = {"machine": machine(), "load_average": os.getloadavg(), "store": store.partition(":")[0], **found}

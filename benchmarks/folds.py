@@ -24,7 +24,7 @@ from models.encoded import Encoded
 from models.encoding import Encoding
 from models.errors import ConfigError
 from models.forward import score_logits
-from models.notes import NoteTokenizer
+from models.note_reader import NoteReader, train_reader
 from models.record import to_plain
 from models.stay import Floats, Ints, Stays
 from models.task import LabelScope, TargetKind
@@ -115,7 +115,7 @@ class _Encoded:
     train: _Side
     test: _Side
     encoding: Encoding
-    tokenizer: NoteTokenizer | None
+    tokenizer: NoteReader | None
 
 
 def score_folds(folds: Folds, fits: list[Fit], folder: Path, *, jobs: int, resume: bool) -> list[Scored]:
@@ -202,9 +202,7 @@ def _encode(cohort: Cohort, folds: Folds, fit: Fit) -> _Encoded:
     tokenizer = None
     if config.notes.enabled:
         patients = np.array(cohort.patient_id)[fold != fit.fold]
-        tokenizer = NoteTokenizer.train(
-            list(train.note_text), [str(patients[i]) for i in train.stay_of_note()], config.notes
-        )
+        tokenizer = train_reader(list(train.note_text), [str(patients[i]) for i in train.stay_of_note()], config.notes)
     sides = []
     for index in (np.flatnonzero(fold != fit.fold), np.flatnonzero(fold == fit.fold)):
         stays = cohort.stays.select(index)

@@ -11,7 +11,8 @@ Every row is a real training (`pipelines.train`) on the stays that it learns fro
 served model is then read from its artifact and scores all judged stays; its networks alone, one network, a logistic
 regression and LightGBM, fitted and calibrated on the same parts of the same stays, score them too. Thresholds are
 chosen on the calibration part of the stays learnt from. Intervals draw patients; differences meet both models with the
-same draws. `seconds` is the wall time of `pipelines.train.train`; of the row `sequela train a b`, of the whole process.
+same draws. `seconds` is the wall time of `pipelines.train.train` without baselines; of the row `sequela train a b`, of
+the whole process with them.
 
 Results are kept after every row. `--resume` takes rows and searches that are there already: they are known by stays and
 configuration, not by the program that made them, so begin anew after a change to it.

@@ -97,7 +97,9 @@ def train_and_judge(run: Run) -> dict[str, Any]:
     say = _sayer(run.title)
     with private_folder(run.folder, "training-") as work:
         began = time.perf_counter()
-        trained = train([run.division.learnt], run.config, folder=work, progress=False, say=say)
+        # Beside the judged stays' baselines those of the training's own hold-out would be fitted for nothing.
+        alone = replace(run.config, baselines=replace(run.config.baselines, enabled=False))
+        trained = train([run.division.learnt], alone, folder=work, progress=False, say=say)
         seconds = time.perf_counter() - began
         say(f"trained in {seconds:.0f} s; scoring the judged stays")
         encoded = work / "judged"

@@ -17,6 +17,8 @@ NAMES = {
     "event2": "Event 2",
     "utility": "utility",
 }
+# How `divisions.held_out` names what it judges, before the key.
+HELD_OUT = "hold-out, key "
 DIGITS = {"event2": 1, "calibration_slope": 2, "calibration_intercept": 2}
 
 
@@ -24,12 +26,17 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every division's models and differences over its seeds.
 
     A figure is the mean over the seeds with its standard deviation (None for one seed); `low` and `high` are the means
-    of the seeds' interval ends, so they speak of patients and not of seeds.
+    of the seeds' interval ends, so they speak of patients and not of seeds. Hold-outs of several keys get a mean of
+    their own, whose standard deviation is that over hold-outs.
     """
     divisions: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         divisions.setdefault(row["what"], []).append(row)
-    return [_division(what, of_seed) for what, of_seed in divisions.items()]
+    found = [_division(what, of_seed) for what, of_seed in divisions.items()]
+    held = {what: of_seed for what, of_seed in divisions.items() if what.startswith(HELD_OUT)}
+    if len(held) > 1:
+        found.append(_division(f"mean of {len(held)} hold-outs", [row for of_seed in held.values() for row in of_seed]))
+    return found
 
 
 def markdown(found: Sequence[Mapping[str, Any]]) -> str:
@@ -106,6 +113,8 @@ def _figure(name: str, figure: Mapping[str, Any] | None, *, sign: str = "") -> s
 
 def _what(division: Mapping[str, Any]) -> str:
     count = len(division["seeds"])
+    if division["what"].startswith("mean of"):
+        return str(division["what"])
     stays = next(iter(division["models"].values()))["stays"]
     return f"{division['what']}; {stays:,} stays; {count} seed{'s' if count > 1 else ''}"
 

@@ -2,13 +2,16 @@
 
     python benchmarks/serving.py                                    # a 2 x 128 LSTM with random weights
     python benchmarks/serving.py --artifact FOLDER --out serving.json    # and a trained model, such as the champion
+    python benchmarks/serving.py --without crash swap engine peers  # throughput, latency, growth and start alone
 
 The server has one core and the load another. In every round each contender is loaded for some seconds, one right after
 the other, and ratios are taken within a round; the figure is their median. A closed loop gives throughput; open loops
 with Poisson and bursty arrivals at 70 % of a contender's own peak give percentiles, counted from the moment at which a
 request was due. `of_noop` compares with the empty endpoint that FastAPI handles, `of_lean_noop` with the one that reads
-and validates in the service's own, cheaper way. Prints one JSON object that also holds the figures of `engine.py` and
-`crash.py`; `by_line` of each model and the keys that begin with a number name what the service has to show.
+and validates in the service's own, cheaper way; `cpu_us` is the server's processor time an answer, whose ratio other
+work on the machine disturbs less. Prints one JSON object that also holds the figures of `engine.py`, `crash.py`,
+`swap.py` and, with a GPU, `engine_gpu.py`; `lines` names what the service has to show, line by line. Without the crash
+test it takes about a quarter of an hour a model.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
 from importlib.util import find_spec
@@ -30,20 +33,22 @@ from typing import Any
 import torch
 from machine import machine
 from serving_cohort import LiveStay, Window, live_stays, save_network, windows
-from serving_lines import by_line, growth, other, starts
-from serving_load import Source, closed_loop, gamma, open_loop, poisson
+from serving_lines import growth, line_figures, other, starts
+from serving_load import closed_loop, gamma, open_loop, poisson
 from serving_peers import save_mlflow, serve_mlflow
 from serving_run import Server, Steps, Windows, checked, cores, end, server_command, started, wait_until_ready
 from serving_server import LEAN, STEP, TYPED, WINDOW
 
 from models.artifact import load_artifact
+from models.grid import GridKind
 from service.keys import Scope, make_key, write_keys
 
 CONNECTIONS = (1, 16, 64)
 OPEN_SHARE = 0.7
 WARM_UP_S = 0.5
 STAYS, STEPS, WINDOWS = 12, 100, 24
-Makes = dict[str, Callable[[int], Source]]
+PARTS = ("lstm", "open", "growth", "start", "peers", "engine", "crash", "swap", "gpu")
+Makes = dict[str, Callable[[int], Steps | Windows]]
 
 
 class Bench:
@@ -54,15 +59,24 @@ class Bench:
         folder: where logs, keys and stores go.
         seconds: of one loop.
         rounds: how often each contender is loaded.
+        without: parts that are left out.
     """
 
-    def __init__(self, artifact: Path, folder: Path, *, seconds: float, rounds: int) -> None:
+    def __init__(
+        self, artifact: Path, folder: Path, *, seconds: float, rounds: int, without: frozenset[str] = frozenset()
+    ) -> None:
+        self._without = without
         self._artifact, self._folder, self._seconds, self._rounds = artifact, folder, seconds, rounds
         self._scorer = load_artifact(artifact)
         self._stays: list[LiveStay] = live_stays(self._scorer, STAYS, STEPS)
         self._windows: list[Window] = windows(self._scorer, WINDOWS)
         self._runs = 0
         self.worst = 0.0
+
+    @property
+    def name(self) -> str:
+        """The model's, which need not be its folder's."""
+        return f"{self._scorer.bundle.name} {self._scorer.digest.removeprefix('sha256:')[:8]}"
 
     def measure(self) -> dict[str, Any]:
         """Every figure of this model."""
@@ -79,36 +93,42 @@ class Bench:
             }
             for name, makes in (("steps", steps), ("windows", scored)):
                 peaks = {k: v["per_second"] for k, v in found[name]["16"].items()}
-                found[f"{name}_open"] = {
-                    kind: self._open(makes, peaks, arrivals)
-                    for kind, arrivals in (("poisson", poisson), ("bursty", gamma))
-                }
-            found["growth"] = growth(servers["memory"], self._scorer)
+                if "open" not in self._without:
+                    found[f"{name}_open"] = {
+                        kind: self._open(makes, peaks, arrivals)
+                        for kind, arrivals in (("poisson", poisson), ("bursty", gamma))
+                    }
+            if "growth" not in self._without:
+                found["growth"] = growth(servers["memory"], self._scorer)
             found["resident_mib"] = {name: round(server.resident_mib, 1) for name, server in servers.items()}
-        found["start"] = starts(self._artifact, self._folder)
-        found["peers"] = self._peers()
+        if "start" not in self._without:
+            found["start"] = starts(self._artifact, self._folder)
+        if "peers" not in self._without:
+            found["peers"] = self._peers()
         found["largest_difference"] = self.worst
-        return {"by_line": by_line(found), **found}
+        return found
 
     def _step_makes(self, servers: dict[str, Server]) -> Makes:
-        def live(server: Server) -> Callable[[int], Source]:
+        def live(server: Server) -> Callable[[int], Steps | Windows]:
             return lambda run: Steps(server, self._stays, f"run-{run}")
 
-        def empty(server: Server, at: str) -> Callable[[int], Source]:
+        def empty(server: Server, at: str) -> Callable[[int], Steps | Windows]:
             return lambda run: Steps(server, self._stays, f"run-{run}", at=at)
 
         memory, sqlite = servers["memory"], servers["sqlite"]
+        # It steps once a call, so on a grid of bins, where a step stays open, its scores would be others.
+        steps_once = self._scorer.bundle.encoding.grid.kind is GridKind.EVENT
         return {
             "noop": empty(memory, TYPED + STEP),
             "lean_noop": empty(memory, LEAN + STEP),
             "bare": empty(servers["bare"], TYPED + STEP),
             "memory": live(memory),
             "sqlite": live(sqlite),
-            "naive": live(servers["naive"]),
+            **({"naive": live(servers["naive"])} if steps_once else {}),
         }
 
     def _window_makes(self, servers: dict[str, Server]) -> Makes:
-        def window(server: Server, at: str = "/v1/score") -> Callable[[int], Source]:
+        def window(server: Server, at: str = "/v1/score") -> Callable[[int], Steps | Windows]:
             return lambda _run: Windows(server, self._windows, at=at, scored=at == "/v1/score")
 
         memory = servers["memory"]
@@ -120,7 +140,7 @@ class Bench:
             "naive": window(servers["naive"]),
         }
 
-    def _closed(self, makes: Makes, connections: int) -> dict[str, Any]:
+    def _closed(self, makes: Mapping[str, Callable[[int], Steps | Windows]], connections: int) -> dict[str, Any]:
         """Each contender's rates and percentiles, and the medians of its ratios to the empty endpoints."""
         rounds: list[dict[str, dict[str, float]]] = []
         for _ in range(self._rounds):
@@ -129,9 +149,11 @@ class Bench:
                 self._runs += 1
                 source = make(self._runs)
                 asyncio.run(closed_loop(source, connections=connections, seconds=WARM_UP_S))
+                began_s = source.cpu_s()
                 load = asyncio.run(closed_loop(source, connections=connections, seconds=self._seconds))
+                cpu_us = 1e6 * (source.cpu_s() - began_s) / len(load.answers)
                 self.worst = max(self.worst, checked(load))
-                rounds[-1][name] = load.figures()
+                rounds[-1][name] = {**load.figures(), "cpu_us": round(cpu_us, 1)}
         return {name: _summary(name, rounds) for name in makes}
 
     def _open(self, makes: Makes, peaks: dict[str, float], arrivals: Callable[..., Any]) -> dict[str, Any]:
@@ -168,7 +190,7 @@ class Bench:
         return found
 
     def _sequela(self, store: str) -> Any:
-        key, shown = make_key("benchmark", [Scope.SCORE, Scope.ADMIN])
+        key, shown = make_key("benchmark", [Scope.SCORE, Scope.ADMIN, Scope.AUDIT])
         keys = self._folder / f"{store}-keys.json"
         write_keys(keys, [key])
         address = "memory:" if store == "memory" else f"sqlite:///{self._folder / 'stays.sqlite3'}"
@@ -202,6 +224,9 @@ def _summary(name: str, rounds: list[dict[str, dict[str, float]]]) -> dict[str, 
             found[f"of_{against}_range"] = [round(ratios[0], 3), round(ratios[-1], 3)]
             tails = [one[name]["p99_ms"] / one[against]["p99_ms"] for one in rounds]
             found[f"p99_of_{against}"] = round(statistics.median(tails), 3)
+            if "cpu_us" in rounds[0][name]:
+                cpu = [one[against]["cpu_us"] / max(one[name]["cpu_us"], 1e-9) for one in rounds]
+                found[f"cpu_of_{against}"] = round(statistics.median(cpu), 3)
     return found
 
 
@@ -219,26 +244,39 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--artifact", type=Path, action="append", default=[], help="a further model's folder")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one loop")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--kills", type=int, default=200, help="of the crash test; 0 leaves it out")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one loop")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kills", type=int, default=200, help="of the crash test")
+    parser.add_argument("--stays", type=int, default=10_000, help="of the change of model under load")
+    parser.add_argument("--without", nargs="+", default=[], choices=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--out", type=Path, help="file for the JSON beside standard output")
     args = parser.parse_args()
-    _, core = cores()
-    os.sched_setaffinity(0, {core})
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cores()[1]})
     torch.set_num_threads(1)
+    without = frozenset(args.without)
     figures: dict[str, Any] = {"machine": machine(), "load_average": os.getloadavg(), "models": {}}
     with tempfile.TemporaryDirectory(prefix="serving-") as name:
         folder = Path(name)
-        for artifact in (save_network(folder / "lstm"), *args.artifact):
-            own = folder / f"bench-{artifact.name}"
+        made = [] if "lstm" in without else [save_network(folder / "lstm")]
+        for number, artifact in enumerate((*made, *args.artifact)):
+            own = folder / f"bench-{number}"
             own.mkdir()
-            print(f"measuring {artifact.name}", file=sys.stderr)
-            bench = Bench(artifact, own, seconds=args.seconds, rounds=args.rounds)
-            figures["models"][artifact.name] = bench.measure()
-    figures["3_4_7_engine"] = other("engine.py")
-    if args.kills:
-        figures["5_crash"] = other("crash.py", "--kills", str(args.kills))
+            bench = Bench(artifact, own, seconds=args.seconds, rounds=args.rounds, without=without)
+            print(f"measuring {bench.name}", file=sys.stderr)
+            figures["models"][bench.name] = bench.measure()
+    os.sched_setaffinity(0, usable)
+    parts = {
+        "engine": ("engine.py",),
+        "crash": ("crash.py", "--kills", str(args.kills)),
+        "swap": ("swap.py", "--stays", str(args.stays)),
+        **({"gpu": ("engine_gpu.py",)} if torch.cuda.is_available() else {}),
+    }
+    for part, command in parts.items():
+        if part not in without:
+            print(f"measuring {part}", file=sys.stderr)
+            figures[part] = other(*command)
+    figures["lines"] = line_figures(figures)
     text = json.dumps(figures, indent=2)
     print(text)
     if args.out:

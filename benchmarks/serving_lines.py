@@ -7,7 +7,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +62,51 @@ def other(script: str, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def by_line(model: dict[str, Any]) -> dict[str, Any]:
-    """The figures of one model by what the service is to show; a ratio is to the empty endpoint of the same run."""
-    steps, scored = model["steps"], model["windows"]
-    opened = {kind: model["steps_open"][kind]["memory"]["p99_of_noop"] for kind in model["steps_open"]}
+def line_figures(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures by what the service is to show; a ratio is to the empty endpoint of the same run.
+
+    Args:
+        figures: of the models, and of the other benchmarks by name; what was left out is None.
+    """
+    swap = figures.get("swap")
+    lstm = figures["engine"]["lstm"] if "engine" in figures else None
     return {
-        "noop_of_bare": {n: v["noop"]["of_bare"] for n, v in steps.items()},
-        "1_step_of_noop": {n: v["memory"]["of_noop"] for n, v in steps.items()},
-        "1_step_of_lean_noop": {n: v["memory"]["of_lean_noop"] for n, v in steps.items()},
-        "1_step_p99_of_noop": {**{n: v["memory"]["p99_of_noop"] for n, v in steps.items()}, **opened},
-        "1_durable_step_of_noop": {n: v["sqlite"]["of_noop"] for n, v in steps.items()},
-        "2_window_of_noop": {n: v["score"]["of_noop"] for n, v in scored.items()},
-        "4_growth": model["growth"],
-        "8_start": model["start"],
+        "0 no-op of a bare route": _by_model(figures, _noop),
+        "1 observations": _by_model(figures, _observations),
+        "2 windows of no-op": _by_model(figures, lambda model: _ratios(model["windows"], "score", "of_noop")),
+        "3 one step in the engine": lstm and {k: lstm[k] for k in ("step_us", "eager_lstm_us", "eager_over_step")},
+        "4 many stays": {
+            "memory": lstm and {k: lstm[k] for k in ("live_stays", "bytes_a_stay", "peak_memory_mib")},
+            "replayed": lstm and lstm["replay"],
+            "growth": _by_model(figures, lambda model: model.get("growth")),
+        },
+        "5 crashes": figures.get("crash"),
+        "6 change of model": swap and {k: swap[k] for k in ("stays", "not_2xx", "added_p99_ms", "largest_difference")},
+        "7 on a GPU": figures.get("gpu"),
+        "8 start": _by_model(figures, lambda model: model.get("start")),
+    }
+
+
+def _by_model(figures: dict[str, Any], of: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    return {name: of(model) for name, model in figures["models"].items()}
+
+
+def _ratios(points: dict[str, Any], contender: str, ratio: str) -> dict[str, float]:
+    """By connections."""
+    return {connections: found[contender][ratio] for connections, found in points.items()}
+
+
+def _noop(model: dict[str, Any]) -> dict[str, Any]:
+    return {kind: _ratios(model[kind], "noop", "of_bare") for kind in ("steps", "windows")}
+
+
+def _observations(model: dict[str, Any]) -> dict[str, Any]:
+    steps, opened = model["steps"], model.get("steps_open", {})
+    return {
+        "of_noop": _ratios(steps, "memory", "of_noop"),
+        "of_lean_noop": _ratios(steps, "memory", "of_lean_noop"),
+        "cpu_of_noop": _ratios(steps, "memory", "cpu_of_noop"),
+        "durable_of_noop": _ratios(steps, "sqlite", "of_noop"),
+        "p99_of_noop": _ratios(steps, "memory", "p99_of_noop"),
+        "open_p99_of_noop": {kind: found["memory"]["p99_of_noop"] for kind, found in opened.items()},
     }

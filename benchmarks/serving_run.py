@@ -50,6 +50,12 @@ class Server:
         raise ProcessLookupError("the contender must run, got one that ended")
 
 
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that a process has had so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def cores() -> tuple[int, int]:
     """The core of the servers, and that of the load; the same one where there is no other."""
     usable = sorted(os.sched_getaffinity(0))
@@ -133,7 +139,12 @@ class Steps:
         self.port = server.port
         self._bodies = itertools.cycle(stays)
         self._numbers = itertools.count()
+        self._pid = server.pid
         self._turns: deque[Iterator[Shot]] = deque()
+
+    def cpu_s(self) -> float:
+        """Processor time that the server has had so far."""
+        return processor_s(self._pid)
 
     def take(self) -> Shot:
         """The next request of a stay that waits for no answer; of a new one if there is none."""
@@ -177,12 +188,16 @@ class Windows:
     def __init__(
         self, server: Server, windows: Sequence[Window], *, at: str = "/v1/score", scored: bool = True
     ) -> None:
-        self.port = server.port
+        self.port, self._pid = server.port, server.pid
         made = [
             Shot(request("POST", at, w.body, key=server.key, port=server.port), w.risk if scored else None, None)
             for w in windows
         ]
         self._shots = itertools.cycle(made)
+
+    def cpu_s(self) -> float:
+        """Processor time that the server has had so far."""
+        return processor_s(self._pid)
 
     def take(self) -> Shot:
         """The next window."""

@@ -32,6 +32,7 @@ from service.live.schema import OBSERVATIONS, ObservationsRequest, parse
 from service.logs import configure_logging
 from service.schema import ScoreRequest
 from service.schema_answers import BinaryAnswer
+from service.score_body import read_score
 from service.scoring import StayScoring
 from service.selection import Origin
 from service.server import _listen, _serve
@@ -60,10 +61,10 @@ def add_lean(app: FastAPI, step: LiveBinaryAnswer, window: BinaryAnswer) -> None
 
     @router.post(f"{LEAN}{WINDOW}", openapi_extra=needs(Scope.SCORE))
     async def lean_window(request: Request) -> Response:
-        ScoreRequest.model_validate_json(await read_json(request, seconds=30))
+        read_score(await read_json(request, seconds=30), known=frozenset())
         return Response(scored, media_type=JSON)
 
-    app.include_router(router)
+    app.router.routes[:0] = router.routes  # found as soon as the routes that are measured beside them
 
 
 def add_typed(app: FastAPI, router: APIRouter, step: LiveBinaryAnswer, window: BinaryAnswer) -> None:
@@ -79,7 +80,7 @@ def add_typed(app: FastAPI, router: APIRouter, step: LiveBinaryAnswer, window: B
         del body
         return window
 
-    app.include_router(router)
+    app.router.routes[:0] = router.routes  # found as soon as the routes that are measured beside them
 
 
 def serve_sequela(settings: Settings, scorer: Scorer) -> None:
@@ -97,6 +98,8 @@ def serve_sequela(settings: Settings, scorer: Scorer) -> None:
 def serve_plain(app: FastAPI) -> None:
     """Any application with uvicorn's defaults; it too is spared collections of what lives until the end."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    # Connections take it over; without it every answer would wait for the other side's delayed confirmation.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     gc.collect()
     gc.freeze()

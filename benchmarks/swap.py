@@ -36,7 +36,8 @@ from serving_load import Shot, open_loop, poisson, request
 from serving_process import Service
 from serving_writers import current_risk
 
-from models.artifact import artifact_digest, load_artifact
+from models.artifact import load_artifact
+from models.artifact_folder import artifact_digest
 
 TEMPLATES, HISTORY, AHEAD = 8, 48, 40
 COMPARED = 50

@@ -17,6 +17,7 @@ import argparse
 import cProfile
 import importlib.util
 import json
+import math
 import pstats
 import statistics
 import subprocess
@@ -36,20 +37,18 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from encoding import challenge, generated
 from machine import machine
+from training_inside import clocks
 
 from models.cells import Cell
 from models.channel_encoding import Feature
 from models.encoded import Encoded
 from models.encoding import Encoding, EncodingConfig
 from models.grid import GridKind
-from models.network import NetworkConfig, RecurrentNetwork
+from models.network import NetworkConfig
 from models.stay import Stays
 from models.task import TaskSpec
 from pipelines.fit import fit_network
 from pipelines.labels import StepTargets
-from pipelines.objective import Objective
-from pipelines.optimisers import build_optimizer, clip_gradients
-from pipelines.tapes import TapeBatch, Tapes
 from pipelines.training_config import TrainingConfig
 
 STEPS, HIDDEN, BATCH, VALIDATION = 48, 64, 64, 16
@@ -120,25 +119,6 @@ def bare_epoch(part: Part) -> float:
         loss = nn.functional.binary_cross_entropy_with_logits(head(hidden[:, -1])[:, 0], label[rows])
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
-    return time.perf_counter() - began
-
-
-def network_epoch(part: Part, cell: Cell, batches: list[TapeBatch]) -> float:
-    """Seconds of forward, loss, backward, clipping and step of our network on batches that are ready."""
-    torch.manual_seed(0)
-    network = RecurrentNetwork(
-        NetworkConfig(cell=cell, hidden_size=HIDDEN), width=part[0].width, outputs=1, layout=part[0].layout
-    )
-    objective, optimizer = Objective.of(TASK, TRAINING), build_optimizer(network, TRAINING, learning_rate=1e-3)
-    state, parameters = network.initial_state(BATCH), list(network.parameters())
-    began = time.perf_counter()
-    for batch in batches:
-        logits, after = network(batch.chunk, state)
-        state = after.detach()
-        optimizer.zero_grad()
-        objective.total(logits, batch.target, batch.weight, batch.normaliser).backward()
-        clip_gradients(parameters, TRAINING.gradient_clip)
         optimizer.step()
     return time.perf_counter() - began
 
@@ -218,25 +198,23 @@ def epochs(stays: Stays, rounds: int, python: str | None) -> dict[str, Any]:
 
 
 def outside(stays: Stays, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a batch within the network and around it."""
+    """Milliseconds of a batch within the network and around it, by the clock and of the processor."""
     figures: dict[str, Any] = {}
     for cell, name in OURS.items():
         part = labelled(encode(stays, cell))
-        tapes = Tapes(*part, rows=BATCH, truncation_length=STEPS, seed=0)
-        batches = list(tapes)
-        turns = take_turns(
-            {
-                "whole": lambda part=part, cell=cell: our_epoch(part, cell),
-                "network": lambda part=part, cell=cell, batches=batches: network_epoch(part, cell, batches),
-            },
-            rounds,
-        )
-        each = 1e3 / len(batches)
-        around = [(a - b) * each for a, b in zip(turns["whole"], turns["network"], strict=True)]
+        batches = math.ceil(len(part[0]) / BATCH)
+        told: list[tuple[float, ...]] = []
+        for number in range(rounds + 1):
+            with clocks() as epoch:
+                our_epoch(part, cell)
+            if number:
+                told.append((epoch.inside[0], *epoch.around))
+        network, around, processor = (statistics.median(t) * 1e3 / batches for t in zip(*told, strict=True))
         figures[name] = {
-            "batches": len(batches),
-            "network_ms": round(statistics.median(turns["network"]) * each, 3),
-            "around_ms": round(statistics.median(around), 3),
+            "batches": batches,
+            "network_ms": round(network, 3),
+            "around_ms": round(around, 3),
+            "around_cpu_ms": round(processor, 3),
         }
     return figures
 
