@@ -1,6 +1,7 @@
 """Fixtures of every test: the open data's folder and the test database, each skipping where it is not given."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,15 @@ from hypothesis import settings
 # A busy machine must not fail a property for being slow; pytest's own time limit still holds.
 settings.register_profile("sequela", deadline=None)
 settings.load_profile("sequela")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_mlflow_addresses_of_other_modules() -> Iterator[None]:
+    """Takes away what a connection to MLflow leaves in the process's environment: its database may be gone by now."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

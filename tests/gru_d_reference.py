@@ -8,7 +8,9 @@ from torch import Tensor
 from models.gru_d import GruD
 
 
-def reference_step(layer: GruD, inputs: Tensor, before: Tensor, keep: Tensor | float = 1.0) -> Tensor:
+def reference_step(
+    layer: GruD, inputs: Tensor, before: Tensor, keep: Tensor | float = 1.0, keep_inputs: Tensor | float = 1.0
+) -> Tensor:
     """(batch, hidden) after one step of inputs (batch, width), by equations 3 to 6 of Che et al. 2018."""
     layout = layer.layout
     by_channel = inputs[:, : layout.width].reshape(len(inputs), layout.channels, layout.per_channel)
@@ -24,7 +26,7 @@ def reference_step(layer: GruD, inputs: Tensor, before: Tensor, keep: Tensor | f
     w_r, w_z, w_c = layer.weight_ih.chunk(3)
     u_r, u_z, u_c = layer.weight_hh.chunk(3)
     b_r, b_z, b_c = layer.bias.chunk(3)
-    read = torch.cat([x_hat, m, others], dim=1)
+    read = keep_inputs * torch.cat([x_hat, m, others], dim=1)
     r = torch.sigmoid(read @ w_r.T + (keep * h) @ u_r.T + b_r)
     z = torch.sigmoid(read @ w_z.T + (keep * h) @ u_z.T + b_z)
     candidate = torch.tanh(read @ w_c.T + (r * (keep * h)) @ u_c.T + b_c)

@@ -18,7 +18,8 @@ from models.cells import Cell
 from models.encoding import Encoding, EncodingConfig
 from models.ensemble import Ensemble, Member, MemberKind, MemberSpec
 from models.network import NetworkConfig, RecurrentNetwork
-from models.notes import NotesConfig, NoteTokenizer
+from models.note_reader import train_reader
+from models.notes import NotesConfig
 from models.scorer import Scorer
 from models.task import TargetKind, TaskSpec
 from models.trees import TreeMember
@@ -57,26 +58,32 @@ def save_small_model(
     task: TaskSpec | None = None,
     further: Sequence[NetworkConfig] = (),
     trees: bool = False,
+    read: NotesConfig = NOTES,
+    cohort: Cohort | None = None,
 ) -> SmallModel:
     """Saves a network with random weights, further members, and a calibration that is not the identity."""
-    cohort = small_cohort()
+    cohort = cohort or small_cohort()
     chosen = (network or NetworkConfig(cell=cell, hidden_size=8, layers=2), *further)
     target = task or TaskSpec("in_hospital_death", description="death in hospital (simulated)")
     fitted = Encoding.fit(cohort.stays, encoding or EncodingConfig(), statics=cohort.statics)
     patients = [cohort.patient_id[i] for i in cohort.stays.stay_of_note()]
-    tokenizer = NoteTokenizer.train(list(cohort.stays.note_text), patients, NOTES) if notes else None
+    tokenizer = train_reader(list(cohort.stays.note_text), patients, read) if notes else None
     torch.manual_seed(0)
     members: list[Member] = [
         RecurrentNetwork(
             one,
             width=fitted.width,
             outputs=target.outputs,
-            notes=NOTES if notes else None,
+            notes=read if notes else None,
             vocabulary_size=tokenizer.vocabulary_size if tokenizer else 0,
             layout=fitted.layout,
         )
         for one in chosen
     ]
+    for member in members:
+        # What notes add is nothing in a network that has not been trained.
+        if isinstance(member, RecurrentNetwork) and member.note_memory is not None:
+            torch.nn.init.normal_(member.note_memory.head.weight, std=0.2)
     share = 0.6 / len(chosen) if trees else 1 / len(chosen)
     specs = tuple(MemberSpec(MemberKind.NETWORK, share, seed, one) for seed, one in enumerate(chosen))
     if trees:
@@ -90,7 +97,7 @@ def save_small_model(
         statics=cohort.statics,
         encoding=fitted,
         members=specs,
-        notes=NOTES if notes else None,
+        notes=read if notes else None,
         calibration=Calibration(target.kind, Calibration.identity(target.kind, 1).method, rows, rows, (0.0, 4.0)),
         thresholds={"in_hospital_death/event1": 0.2},
         cohort={"fingerprint": cohort.fingerprint, "licence": cohort.licence, "source": cohort.source},

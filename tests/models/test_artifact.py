@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 
-from models.artifact import artifact_digest, load_artifact, read_bundle, save_artifact, verify_digests
+from models.artifact import load_artifact, read_bundle, save_artifact
+from models.artifact_folder import artifact_digest, verify_digests
 from models.cells import Cell
 from models.channel_encoding import Feature
 from models.encoding import EncodingConfig

@@ -23,8 +23,8 @@ from models.engine_state import EngineState, StateLayout
 from models.ensemble import Ensemble, Member
 from models.errors import ArtifactError, ConfigError, DataError
 from models.layout import Layout
-from models.network import NetworkConfig, RecurrentNetwork
-from models.notes import NotesConfig
+from models.network import NetworkConfig, Reads, RecurrentNetwork
+from models.notes import NoteFusion, NoteReading, NotesConfig
 from models.pooling import Pooling
 from models.task import LabelScope, TaskSpec
 from tests.support import save_small_model, small_trees
@@ -33,6 +33,11 @@ from tests.support import save_small_model, small_trees
 LAYOUT = Layout(3, 4, value=0, mask=1, delta=2)
 WIDTH, OUTPUTS, VOCABULARY = 15, 2, 20
 NOTES = NotesConfig(enabled=True, embedding_size=3, hidden_size=4)
+WRITTEN = st.none() | st.builds(
+    lambda reading, fusion: replace(NOTES, reading=reading, fusion=fusion),
+    st.sampled_from(NoteReading),
+    st.sampled_from(NoteFusion),
+)
 
 SHAPES = {
     "cell": st.sampled_from(Cell),
@@ -46,20 +51,20 @@ SHAPES = {
     "skip": st.booleans(),
     "skip_pieces": st.sampled_from([0, 1, 4]),
 }
-GRU_D = {"projection_size": 0, "recurrent_dropout": 0.3}
+GRU_D = {"projection_size": 0, "recurrent_dropout": 0.3, "input_dropout": 0.2}
 configs = st.fixed_dictionaries(SHAPES).map(
     lambda shape: NetworkConfig(**shape | (GRU_D if shape["cell"] is Cell.GRU_D else {}))
 )
 
 
-def network(config: NetworkConfig, seed: int, *, notes: bool = False) -> RecurrentNetwork:
+def network(config: NetworkConfig, seed: int, *, notes: NotesConfig | None = None) -> RecurrentNetwork:
     """A network whose every parameter is random; curves have knots of their own, some of them equal."""
     torch.manual_seed(seed)
     made = RecurrentNetwork(
         config,
         width=WIDTH,
         outputs=OUTPUTS,
-        notes=NOTES if notes else None,
+        notes=notes,
         vocabulary_size=VOCABULARY,
         layout=LAYOUT,
     )
@@ -95,18 +100,28 @@ def both(members: list[Member]) -> tuple[ReferenceEngine, NumpyEngine]:
     return ReferenceEngine(ensemble, layout, torch.device("cpu")), NumpyEngine(ensemble, layout)
 
 
-@settings(max_examples=80, deadline=None)
+def reading_notes(config: NetworkConfig) -> NetworkConfig:
+    """The same of notes alone, without what needs measurements."""
+    cell = Cell.GRU if config.cell is Cell.GRU_D else config.cell
+    return replace(config, reads=Reads.NOTES, cell=cell, skip_pieces=0, recurrent_dropout=0.0)
+
+
+@settings(max_examples=120, deadline=None)
 @given(
     chosen=st.lists(configs, min_size=1, max_size=3),
     twice=st.booleans(),
-    notes=st.booleans(),
+    notes=WRITTEN,
+    alone=st.booleans(),
     rows=st.sampled_from([1, 2, 3, 5, 12]),
     seed=st.integers(0, 99),
 )
-def test_numpy_steps_as_the_members_do(chosen, twice, notes, rows, seed):
+def test_numpy_steps_as_the_members_do(chosen, twice, notes, alone, rows, seed):
+    if notes and alone:
+        chosen = [reading_notes(chosen[0]), *chosen[1:], replace(chosen[0], reads=Reads.SIGNALS)]
     chosen = chosen + chosen[:1] if twice else chosen
     members = [network(config, seed + i, notes=notes) for i, config in enumerate(chosen)]
     reference, fast = both(members)
+    assert fast.steps_alone == ()
     states = [reference.initial_state(rows), fast.initial_state(rows)]
     for step in range(4):
         seen = features(rows, seed + step)
@@ -140,7 +155,7 @@ def test_a_replayed_state_is_that_of_stepping(chosen, lengths, data):
 
 
 @settings(max_examples=30, deadline=None)
-@given(chosen=st.lists(configs, min_size=1, max_size=3), notes=st.booleans(), rows=st.sampled_from([1, 5, 17]))
+@given(chosen=st.lists(configs, min_size=1, max_size=3), notes=WRITTEN, rows=st.sampled_from([1, 5, 17]))
 def test_a_devices_engine_steps_as_the_members_do(chosen, notes, rows):
     members = [network(config, i, notes=notes) for i, config in enumerate(chosen)]
     ensemble = Ensemble(members).eval()

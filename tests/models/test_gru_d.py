@@ -189,23 +189,24 @@ def chunk_of(inputs: Tensor, *, reset: Tensor | None = None) -> Chunk:
     return Chunk(inputs, torch.ones(batch, time, dtype=torch.bool), begins)
 
 
-def test_recurrent_dropout_draws_a_mask_when_a_stay_begins_and_keeps_it_to_the_end() -> None:
-    network = network_of(recurrent_dropout=0.5).train()
+@pytest.mark.parametrize("name", ["recurrent", "input"])
+def test_dropout_draws_a_mask_when_a_stay_begins_and_keeps_it_to_the_end(name: str) -> None:
+    network = network_of(**{f"{name}_dropout": 0.5}).train()
     inputs = steps_of()
     _, first = network(chunk_of(inputs), network.initial_state(BATCH))
     _, later = network(chunk_of(inputs, reset=torch.tensor([False, True, False])), first)
-    place = first.names.index("recurrent_mask")
+    place = first.names.index(f"{name}_mask")
     before, after = first.tensors[place][0], later.tensors[place][0]
     assert set(before.flatten().tolist()) == {0.0, 2.0}
     assert torch.equal(before[[0, 2]], after[[0, 2]])
     assert not torch.equal(before[1], after[1])
 
 
-def test_recurrent_dropout_drops_nothing_in_evaluation() -> None:
+def test_dropout_drops_nothing_in_evaluation() -> None:
     inputs = steps_of()
     outputs = []
     for dropout in (0.0, 0.5):
-        network = network_of(recurrent_dropout=dropout).eval()
+        network = network_of(recurrent_dropout=dropout, input_dropout=dropout).eval()
         outputs.append(network(chunk_of(inputs), network.initial_state(BATCH))[0])
     assert torch.equal(outputs[0], outputs[1])
 
@@ -221,12 +222,35 @@ def test_dropped_units_are_not_read_by_the_gates() -> None:
     torch.testing.assert_close(changed, expected, rtol=0, atol=1e-12)
 
 
-def test_input_dropout_leaves_the_decays_alone() -> None:
-    layer = GruD(LAYOUT, width=WIDTH, hidden_size=HIDDEN, input_dropout=0.5).double()
-    layer.load_state_dict(layer_of().state_dict())
-    whole, dropped = layer.eval().prepare(steps_of()), layer.train().prepare(steps_of())
-    assert torch.equal(whole[0], dropped[0])
-    assert not torch.equal(whole[1][0], dropped[1][0])
+def test_dropped_inputs_are_read_by_no_gate_at_any_step_and_decay_as_they_are() -> None:
+    layer, inputs = layer_of(), steps_of()
+    drawn = (torch.rand(1, BATCH, layer.entering_width) > 0.5).double() * 2
+    hidden, states = torch.zeros(BATCH, HIDDEN).double(), []
+    for time in range(TIME):
+        hidden = reference_step(layer, inputs[:, time], hidden, keep_inputs=drawn[0])
+        states.append(hidden)
+    found, _ = layer(inputs, torch.zeros(1, BATCH, HIDDEN).double(), None, drawn)
+    torch.testing.assert_close(found, torch.stack(states, dim=1), rtol=0, atol=1e-12)
+
+
+def test_input_dropout_over_chunks_is_that_of_the_whole_stay() -> None:
+    network, inputs = network_of(input_dropout=0.5, recurrent_dropout=0.5).train(), steps_of()
+    torch.manual_seed(5)
+    whole, _ = network(chunk_of(inputs), network.initial_state(BATCH))
+    torch.manual_seed(5)
+    state, parts = network.initial_state(BATCH), []
+    for begin, end in ((0, 3), (3, 4), (4, TIME)):
+        begins = torch.full((BATCH,), begin == 0)
+        logits, state = network(chunk_of(inputs[:, begin:end], reset=begins), state)
+        parts.append(logits)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=0, atol=1e-12)
+
+
+def test_other_cells_draw_input_dropout_at_every_step_and_carry_none_of_it() -> None:
+    network = RecurrentNetwork(NetworkConfig(input_dropout=0.5), width=WIDTH, outputs=1).train()
+    ones = chunk_of(torch.ones(BATCH, TIME, WIDTH))
+    assert network.initial_state(BATCH).names == ("h",)
+    assert not torch.equal(*network.inputs(ones)[:, :2].unbind(1))
 
 
 def test_layers_above_the_first_are_plain_gru() -> None:

@@ -24,21 +24,20 @@ GRIDS = {"event": EncodingConfig(), "hourly": EncodingConfig(grid=GridKind.FIXED
 
 def inputs_of(scorer: Scorer, stay: Stays) -> list[LiveInput]:
     """What enters at every time step of a stay."""
-    encoding, end = scorer.bundle.encoding, int(stay.end_min[0])
-    charted = list(zip(stay.note_time_min.tolist(), stay.note_text, strict=True))
+    encoding = scorer.bundle.encoding
+    # Two bins have one stamp where a stay ends on the edge of the last: a step's number tells them apart.
+    entered = encoding.encode(stay, tokenizer=scorer.tokenizer).note_step.tolist()
     return [
         LiveInput(
             step.time_min,
             step.channel.tolist(),
             step.value.tolist(),
             step.minute.tolist(),
-            [
-                text
-                for minute, text in charted
-                if encoding.grid.stamp(encoding.grid.step_of(minute), end) == step.time_min
-            ],
+            [text for text, at in zip(stay.note_text, entered, strict=True) if at == number]
+            if scorer.tokenizer is not None
+            else [],
         )
-        for step in steps_of(encoding, stay, notes=scorer.tokenizer is not None)
+        for number, step in enumerate(steps_of(encoding, stay, notes=scorer.tokenizer is not None))
     ]
 
 

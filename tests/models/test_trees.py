@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import subprocess
 import sys
 
 import lightgbm
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from models.batch import Chunk
 from models.errors import ArtifactError
 from models.task import LabelScope, TargetKind, TaskSpec
+from models.tree_library import library
 from models.tree_text import check_tree_text
 from models.trees import TreeMember
 from tests.support import small_trees, tree_texts
@@ -72,6 +75,7 @@ def test_padding_has_no_logit() -> None:
 
 
 def test_without_lightgbm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    library.cache_clear()
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     with pytest.raises(ArtifactError, match=r"pip install 'sequela\[trees\]'"):
         TreeMember([TEXT], width=6, outputs=1)
@@ -136,3 +140,17 @@ def test_a_tree_of_one_leaf_is_whole() -> None:
     )
     trees = TreeMember([flat.model_to_string()], width=6, outputs=1)
     np.testing.assert_array_equal(trees.predict(FEATURES)[:, 0], flat.predict(FEATURES, raw_score=True))
+
+
+def test_a_copy_scores_as_the_original() -> None:
+    trees = small_trees(FEATURES, TASKS["horizons"])
+    np.testing.assert_array_equal(copy.deepcopy(trees).predict(FEATURES), trees.predict(FEATURES))
+
+
+def test_scoring_loads_neither_the_package_nor_what_it_needs_for_training() -> None:
+    asked = (
+        "import sys; from models.trees import TreeMember; TreeMember([sys.stdin.read()], width=6, outputs=1); "
+        "print([name for name in ('lightgbm', 'pandas', 'scipy', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], input=TEXT, text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "[]"

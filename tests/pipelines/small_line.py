@@ -17,6 +17,7 @@ TINY = {
     "split": {"key": "t", "train": 0.4, "validation": 0.1, "calibration": 0.2, "test": 0.3},
     "encoding": {"grid": "fixed", "width_h": 6.0, "features": ["value", "mask"]},
     "notes": {"enabled": True, "vocabulary_size": 300, "embedding_size": 4, "hidden_size": 4},
+    "identifiers": {"allow": ["name"]},
     "network": {"hidden_size": 8},
     "training": {"truncation_length": 32, "rows": 16, "max_epochs": 3, "learning_rate": 1e-2},
     "baselines": {"enabled": False},

@@ -97,6 +97,19 @@ def test_the_list_of_commands_needs_no_heavy_import():
     assert done.returncode == 0, done.stderr
 
 
+def test_a_mistake_in_the_configuration_is_told_before_the_heavy_imports(tmp_path):
+    (tmp_path / "run.toml").write_text("name = 'x'\n[task]\noutcome = 'death'\n[network]\ncel = 'gru'\n")
+    code = (
+        "import sys; from pipelines.cli import main\n"
+        f"status = main(['train', {str(tmp_path)!r}, '--config', {str(tmp_path / 'run.toml')!r}])\n"
+        "heavy = {'mlflow', 'pytorch_lightning', 'matplotlib', 'lightgbm'} & set(sys.modules)\n"
+        "sys.exit(f'{status} {heavy}' if heavy or status != 1 else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "cel" in done.stderr
+
+
 def test_an_unforeseen_error_exits_with_70_and_without_its_own_text(monkeypatch, capsys):
     from pipelines.commands import score
 

@@ -7,7 +7,10 @@ import pytest
 
 from models.errors import ConfigError
 from models.record import from_plain, to_plain
-from pipelines.config import RunConfig, load_config
+from models.task import TargetKind
+from pipelines.config import RunConfig, load_config, read_plain
+from pipelines.text.config import TextRunConfig, load_text_config
+from pipelines.text.tagging_config import TaggingRunConfig, load_tagging_config
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = 'name = "m"\n[task]\noutcome = "death"\n'
@@ -22,8 +25,16 @@ def file(tmp_path) -> Path:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
 def test_every_configuration_that_ships_loads_and_survives_json(path):
-    config = load_config(path)
-    assert from_plain(RunConfig, to_plain(config), where="config") == config
+    load, kind = _of(read_plain(path, [])["task"].get("kind", "binary"))
+    config = load(path, [])
+    assert from_plain(kind, to_plain(config), where="config") == config
+
+
+def _of(kind):
+    """What reads a configuration of this kind of task, and what it is then."""
+    if kind == "tagging":
+        return load_tagging_config, TaggingRunConfig
+    return (load_config, RunConfig) if kind in set(TargetKind) else (load_text_config, TextRunConfig)
 
 
 def test_overrides_reach_nested_keys_with_their_types(file):

@@ -1,6 +1,7 @@
 """A hold-out's report: which steps it judges, that each metric has an interval, and that no stay is lost."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,45 @@ def test_metrics_at_an_hour_judge_the_last_step_by_then_of_stays_that_last_as_lo
     rows = scores.step_offsets[:-1][lengths >= hour] + hour - 1
     assert entry["stays"] == len(rows)
     assert entry["value"] == pytest.approx(roc_auc_score(scores.label[rows, 0], scores.risk[rows, 0]))
+
+
+def test_figures_of_few_events_come_with_a_caution_and_are_marked():
+    scores = stay_scores(stays=12, lengths=[60] * 3 + [20] * 9)
+    few = evaluate(scores, DEATH, QUICK)
+    assert len(few["cautions"]) == 1
+    assert "fewer than 10 of a kind (evaluation.min_events)" in few["cautions"][0]
+    assert few["cautions"][0].startswith("death: ")
+    assert all(entry["few_events"] for entry in few["metrics"].values())
+    enough = evaluate(stay_scores(), DEATH, QUICK)
+    assert enough["cautions"] == []
+    assert not any("few_events" in entry for entry in enough["metrics"].values())
+    assert evaluate(scores, DEATH, replace(QUICK, min_events=1))["cautions"] == []
+
+
+def test_figures_at_an_hour_that_few_stays_reach_are_marked_alone():
+    lengths = [20] * 300
+    lengths[:8] = [60] * 8
+    metrics = evaluate(stay_scores(lengths=lengths), DEATH, QUICK)["metrics"]
+    marked = {name for name, entry in metrics.items() if entry.get("few_events")}
+    assert "brier_at_48h" in marked
+    assert all(name.endswith(("_at_24h", "_at_48h")) for name in marked)
+
+
+def test_several_classes_and_numbers_with_few_patients_come_with_a_caution_too():
+    rng = np.random.default_rng(3)
+    scores = stay_scores(stays=60)
+    kinds = TaskSpec("unit", kind=TargetKind.MULTICLASS, classes=("a", "b", "rare"))
+    label = np.repeat(np.where(np.arange(60) < 3, 2, np.arange(60) % 2).astype(float), np.diff(scores.step_offsets))
+    logit = rng.normal(size=(len(label), 3))
+    risk = np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True)
+    found = evaluate(replace(scores, label=label[:, None], logit=logit, risk=risk), kinds, QUICK)
+    (caution,) = found["cautions"]
+    assert "rare" in caution
+    assert found["metrics"]["auroc"]["few_events"]
+    assert not found["outputs"][kinds.output_names[0]]["auroc"].get("few_events")
+    number = TaskSpec("days", kind=TargetKind.REGRESSION)
+    few = evaluate(stay_scores(stays=8), number, QUICK)
+    assert few["cautions"][0].startswith("days: 4 patients with a value: fewer than 10")
 
 
 def test_every_metric_has_an_interval_around_its_value_and_the_report_is_json():

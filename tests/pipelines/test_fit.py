@@ -198,8 +198,9 @@ def test_a_run_that_diverges_is_refused(tmp_path: Path) -> None:
     encoded = encoded_of([9] * 40)
     value = np.tile(np.array([[1e30], [-1e30]], dtype=np.float32), (180, 1))
     part = (encoded, StepTargets(value, np.ones_like(value)))
-    with pytest.raises(RefusedError, match="finite"):
-        fit(tmp_path, part, task=task, gradient_clip=0.0, optimizer=Optimizer.SGD, learning_rate=1e3)
+    diverging: dict[str, Any] = {"gradient_clip": 0.0, "optimizer": Optimizer.SGD, "learning_rate": 1e3}
+    with pytest.raises(RefusedError, match=r"finite validation_loss in some epoch, got NaN or infinity in all \d+"):
+        fit(tmp_path, part, task=task, **diverging, monitor=Monitor.LAST)
 
 
 def test_nothing_supervised_is_refused(tmp_path: Path) -> None:
@@ -254,6 +255,8 @@ def test_the_first_of_equal_epochs_is_the_best_and_one_that_is_not_finite_never(
     rows = [{"validation_loss": v} for v in (float("nan"), 0.5, 0.4, 0.4, float("inf"))]
     assert best_row(rows, Monitor.LOSS) == 2
     assert best_row(rows[:1], Monitor.LOSS) is None
+    assert best_row(rows, Monitor.LAST) == 3
+    assert best_row(rows[:1], Monitor.LAST) is None
 
 
 @pytest.mark.parametrize(

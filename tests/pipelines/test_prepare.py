@@ -80,12 +80,14 @@ def test_a_place_with_other_content_is_refused_before_anything_is_read(tmp_path,
 @pytest.mark.parametrize(
     ("source", "arguments", "words"),
     [
-        ("challenge2020", {}, "source must be one of challenge2012, challenge2019, csv, synthetic"),
+        ("challenge2020", {}, "source must be one of challenge2012, challenge2019, icu-demo, csv, synthetic"),
         ("challenge2012", {"paths": []}, "paths must name the files of the source challenge2012"),
         ("challenge2019", {"paths": []}, "paths must name the files of the source challenge2019"),
         ("challenge2012", {"mapping": Path("m.toml")}, "mapping must be left out"),
         ("challenge2012", {"options": {"seed": "1"}}, "options must be left out"),
         ("challenge2019", {"outcomes": Path("o.txt")}, "outcomes must be left out"),
+        ("icu-demo", {"mapping": Path("m.toml")}, "mapping must be left out"),
+        ("icu-demo", {"options": {"seed": "1"}}, "options must be hours alone"),
         ("synthetic", {"paths": [], "outcomes": Path("o.txt")}, "outcomes must be left out"),
     ],
 )

@@ -14,6 +14,7 @@ from models.scorer import Scorer
 from models.task import TargetKind, TaskSpec
 from pipelines.bootstrap import Resampling
 from pipelines.calibrate import with_calibration
+from pipelines.cautions import ranking_falls
 from pipelines.cli import main
 from pipelines.cohort import write_cohort
 from pipelines.holdout import holdout_scores
@@ -128,6 +129,22 @@ def test_paired_figures_of_one_calibration_are_0_and_their_order_is_after_less_b
     assert worse["log_loss"]["low"] == pytest.approx(-better["log_loss"]["high"])
 
 
+def test_a_calibration_that_reorders_stays_is_told_by_its_ranking_and_by_a_caution():
+    given = scores(300, 1)
+    raw = with_calibration(given, Calibration.identity(STAY.kind, 1))
+    same_order = replace(raw, risk=np.sqrt(raw.risk))
+    held = paired_calibration(same_order, raw, STAY, Resampling(50))
+    assert held["auroc"] == held["auprc"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert ranking_falls(held) == []
+    shuffled = replace(raw, risk=np.random.default_rng(0).permutation(raw.risk))
+    worse = paired_calibration(shuffled, raw, STAY, Resampling(200))
+    assert worse["auroc"]["high"] < 0
+    cautions = ranking_falls(worse)
+    assert cautions[0].startswith("auroc falls by recalibration, -0.")
+    assert "calibration.method=temperature" in cautions[0]
+    assert all(line.split()[0] in ("auroc", "auprc") for line in cautions)
+
+
 def test_a_number_is_compared_by_its_errors():
     task = TaskSpec("days", kind=TargetKind.REGRESSION)
     given = scores(60, 2)
@@ -157,11 +174,14 @@ def test_the_command_registers_a_version_that_names_its_parent(line, register, s
     assert status == 0, answer
     assert answer["model"] == "models:/tiny-ward/1"
     assert {"brier", "calibration_slope"} <= answer["before"].keys() & answer["after"].keys()
-    assert {"brier", "log_loss", "calibration_slope_distance"} <= answer["paired"].keys()
+    assert {"brier", "log_loss", "calibration_slope_distance", "auroc", "auprc"} <= answer["paired"].keys()
+    assert all("falls" in caution or "min_events" in caution for caution in answer["cautions"])
     found = find_version(answer["model"], connect(line.settings))
     assert found.tags["sequela.parent"] == f"models:/parent/{version}"
     assert found.tags["sequela.parent_digest"] == line.good.digest == answer["parent"]["digest"]
-    assert "before_recalibration" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "before recalibration" in page
+    assert "before_recalibration" not in page
 
 
 def test_scoring_the_site_before_and_after_differs_by_the_calibration_alone(found, elsewhere, site):

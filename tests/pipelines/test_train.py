@@ -87,7 +87,7 @@ def test_the_same_configuration_gives_the_same_weights(line, tmp_path):
 
 def test_no_encoded_patient_data_outlives_the_run(line, tmp_path):
     train([line.cohort], line.config, folder=tmp_path, progress=False)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "artifacts", "plots"}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", "artifacts", "plots", "notes-audit.md"}
     assert not list(tmp_path.rglob("*.npy"))
 
 

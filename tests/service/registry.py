@@ -14,7 +14,8 @@ import json, sys
 from pathlib import Path
 from mlflow.tracking import MlflowClient
 client = MlflowClient()
-client.create_registered_model("mortality")
+name = sys.argv[2]
+client.create_registered_model(name)
 experiment = client.create_experiment("sequela", artifact_location=Path(sys.argv[1]).as_uri())
 print("ready", flush=True)
 for line in sys.stdin:
@@ -24,25 +25,26 @@ for line in sys.stdin:
         client.log_artifacts(run, told["folder"], "model/artifacts/bundle")
         source = client.get_run(run).info.artifact_uri + "/model"
         tags = {"sequela.digest": told["digest"]}
-        print(client.create_model_version("mortality", source, run, tags=tags).version, flush=True)
+        print(client.create_model_version(name, source, run, tags=tags).version, flush=True)
     else:
-        client.set_registered_model_alias("mortality", told["alias"], told["version"])
+        client.set_registered_model_alias(name, told["alias"], told["version"])
         print("moved", flush=True)
 """
 
 
 class Registry:
-    """An MLflow registry of one model, `mortality`.
+    """An MLflow registry of one model.
 
     Args:
         folder: where it lies; created.
+        name: of the model.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "mortality") -> None:
         folder.mkdir(parents=True)
         self.address = f"sqlite:///{folder / 'mlflow.db'}"
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", CODE, str(folder / "artifacts")],
+            [sys.executable, "-W", "ignore", "-c", CODE, str(folder / "artifacts"), name],
             env={
                 **{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
                 "MLFLOW_TRACKING_URI": self.address,

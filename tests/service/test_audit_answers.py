@@ -3,6 +3,8 @@
 import json
 import os
 import sqlite3
+import threading
+import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -10,6 +12,7 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.audit import AuditLog, StaySeal
 from service.audit_chain import files_of, verify
+from service.live import upkeep
 from service.live.journal import Journal
 from service.live.store import Entry
 from service.settings import Settings
@@ -143,6 +146,75 @@ def test_without_a_record_there_is_no_answer(audited, monkeypatch):
     assert audited.post("/v1/score", json={}).status_code == 503
     monkeypatch.undo()
     assert audited.post("/v1/score", json={}).status_code == 200
+
+
+def test_an_answer_that_is_told_again_has_a_record_of_its_own(audited, folder, store, monkeypatch):
+    audited.put(STAY, json={})
+    call = {"json": {"observations": [observed(1, VALUE)]}, "headers": {"Idempotency-Key": "k"}}
+
+    def full(descriptor, line):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    assert audited.post(f"{STAY}/observations", **call).status_code == 503
+    for again in (audited.post(f"{STAY}/observations", **call), audited.get(STAY)):
+        assert again.status_code == 503
+        assert "values" not in again.text
+    monkeypatch.undo()
+    answer = audited.post(f"{STAY}/observations", **call)
+    assert answer.headers["Idempotency-Replayed"] == "true"
+    view = audited.get(STAY).json()
+    ((seal, entries),) = kept(store)
+    *_, repeated, viewed = records(folder)
+    assert (repeated["event"], repeated["prediction_id"]) == ("repeated", answer.json()["prediction_id"])
+    assert repeated["change"] == seal.change(entries[1].payload)
+    assert repeated["answer"] == seal.answer([answer.json()["risk"]])
+    assert (viewed["event"], viewed["revision"], viewed["digest"]) == ("viewed", 2, view["model"]["digest"])
+    assert viewed["answer"] == seal.answer([value for point in view["current"] for value in point["values"]])
+
+
+def test_a_deletion_that_cannot_be_recorded_does_not_happen(audited, folder, store, monkeypatch):
+    chart(audited)
+
+    def full(descriptor, line):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    assert audited.delete(STAY).status_code == 503
+    monkeypatch.undo()
+    assert len(kept(store)) == 1
+    assert audited.delete(STAY).status_code == 204
+    assert records(folder)[-1]["event"] == "deleted"
+
+
+def test_stays_that_expire_while_the_audit_fails_are_recorded_when_it_works_again(scorer, folder, store, monkeypatch):
+    monkeypatch.setattr(upkeep, "SWEEP_S", 0.02)
+    settings = Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}", retention_h=0.1 / 3600)
+    with TestClient(create_app(settings, scorer, audit=AuditLog(folder))) as client:
+        written, failing = os.write, threading.Event()
+
+        def write(descriptor, line):
+            if failing.is_set():
+                raise OSError(28, "No space left on device")
+            return written(descriptor, line)
+
+        client.put(STAY, json={})
+        failing.set()
+        monkeypatch.setattr(os, "write", write)
+        wait_until(lambda: kept(store) == [])
+        failing.clear()
+        wait_until(lambda: records(folder)[-1]["event"] == "expired")
+        client.put(STAY, json={})
+        wait_until(lambda: kept(store) == [])
+    expired = [r["counts"]["stays"] for r in records(folder) if r["event"] == "expired"]
+    assert sum(expired) == 2
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_figures_say_how_many_records_there_are(audited, folder):

@@ -51,6 +51,16 @@ def test_a_line_may_be_as_long_as_a_body_and_the_call_longer(scorer):
         assert found[1]["problem"]["status"] == 422
 
 
+def test_a_long_call_of_undeclared_length_is_answered_line_by_line_to_its_end(scorer):
+    parts = [json.dumps(stay(60 + i)).encode() + b"\n" for i in range(60)]
+    parts[30] = b'{"observations": "' + b"x" * 5000 + b'"}\n'
+    assert sum(map(len, parts)) > 2000
+    with TestClient(create_app(Settings(trusted_hosts=("testserver",), max_body_bytes=2000), scorer)) as client:
+        found = lines(client.post("/v1/score/batch", content=iter(parts), headers=NDJSON))
+    assert [line["line"] for line in found] == list(range(1, 61))
+    assert [line["line"] for line in found if "answer" not in line] == [31]
+
+
 def test_another_media_type_is_refused(client):
     assert client.post("/v1/score/batch", json=stay(80)).status_code == 415
 
@@ -70,7 +80,7 @@ def test_a_line_is_answered_before_the_next_one_is_sent(live_address):
                 received += part
 
 
-def test_a_sender_that_stops_in_the_middle_gets_answers_to_what_it_sent(scorer):
+def test_a_sender_that_stops_in_the_middle_gets_answers_to_what_it_sent_and_is_told_of_the_end(scorer):
     app = create_app(Settings(trusted_hosts=("testserver",), body_timeout_s=0.2), scorer)
     sent = []
 
@@ -91,5 +101,7 @@ def test_a_sender_that_stops_in_the_middle_gets_answers_to_what_it_sent(scorer):
             await app({**scope, "http_version": "1.1", "root_path": "", "asgi": {"version": "3.0"}}, receive, send)
 
     asyncio.run(run())
-    assert b"".join(m.get("body", b"") for m in sent).count(b'"answer"') == 1
+    answered, ended = (json.loads(line) for line in b"".join(m.get("body", b"") for m in sent).splitlines())
+    assert "answer" in answered
+    assert (ended["line"], ended["problem"]["status"]) == (2, 408)
     assert sent[-1].get("more_body", False) is False

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from models.live import LiveModel
 from models.live_encoding import LiveInput
 from service.batcher import Batcher, BatchFacts
-from service.errors import Problem
+from service.errors import Problem, ProblemKind
 from tests.support import save_small_model
 
 
@@ -40,7 +40,7 @@ class Doubling:
 
 def with_batcher(work: Callable[[Batcher], Awaitable[object]], **settings_: object) -> object:
     async def run() -> object:
-        batcher = Batcher(**{"max_waiting": 100} | settings_)
+        batcher = Batcher(**{"max_waiting": 100, "shared": False} | settings_)
         try:
             return await work(batcher)
         finally:
@@ -244,3 +244,116 @@ def test_a_score_does_not_depend_on_who_shares_the_batch(tmp_path):
     alone = [risks([item])[0] for item in zip(states, inputs, strict=True)]
     together = with_batcher(work)
     assert np.abs(np.stack(together) - np.stack(alone)).max() <= 1e-6
+
+
+def test_whole_stays_that_wait_together_are_computed_together_and_few_at_once():
+    score = Doubling(held=True)
+
+    async def work(batcher: Batcher) -> None:
+        first = asyncio.create_task(batcher.whole(score, 0))
+        await asyncio.to_thread(score.begun.wait)
+        others = [asyncio.create_task(batcher.whole(score, item)) for item in range(1, 6)]
+        await waiting(batcher, 6)
+        score.go.set()
+        assert await asyncio.gather(first, *others) == [0, 2, 4, 6, 8, 10]
+
+    with_batcher(work, max_whole=3)
+    assert score.batches == [[0], [1, 2, 3], [4, 5]]
+
+
+def test_steps_and_whole_stays_take_turns():
+    score, step = Doubling(held=True), Doubling()
+
+    async def work(batcher: Batcher) -> None:
+        first = asyncio.create_task(batcher.whole(score, 0))
+        await asyncio.to_thread(score.begun.wait)
+        others = [asyncio.create_task(batcher.whole(score, item)) for item in (1, 2)]
+        stepping = asyncio.create_task(batcher.step(ordered(step, "step"), 7))
+        await waiting(batcher, 4)
+        score.go.set()
+        await asyncio.gather(first, *others, stepping)
+
+    order: list[str] = []
+
+    def ordered(inner: Doubling, name: str) -> Callable[[Sequence[int]], list[int]]:
+        def run(items: Sequence[int]) -> list[int]:
+            order.append(name)
+            assert len(score.batches) == 1
+            return inner(items)
+
+        return run
+
+    with_batcher(work, max_whole=1)
+    assert order == ["step"]
+    assert score.batches == [[0], [1], [2]]
+
+
+def test_a_result_that_is_an_error_is_raised_for_its_item_alone():
+    calls: list[int] = []
+
+    def score(items: Sequence[int]) -> list[int | Problem]:
+        calls.append(len(items))
+        return [Problem(422, ProblemKind.INVALID_INPUT, "no") if item == 1 else item for item in items]
+
+    async def work(batcher: Batcher) -> list[object]:
+        return await asyncio.gather(*(batcher.whole(score, item) for item in range(3)), return_exceptions=True)
+
+    first, refused, last = with_batcher(work)
+    assert (first, last) == (0, 2)
+    assert isinstance(refused, Problem)
+    assert sum(calls) == 3
+
+
+def test_an_idle_event_loop_computes_the_steps_that_arrive_together_itself():
+    threads: list[int] = []
+
+    def step(items: Sequence[int]) -> list[int]:
+        threads.append(threading.get_ident())
+        return [2 * item for item in items]
+
+    async def work(batcher: Batcher) -> list[int]:
+        return await asyncio.gather(*(batcher.step(step, item, stay=item) for item in range(5)))
+
+    assert with_batcher(work, shared=True) == [0, 2, 4, 6, 8]
+    assert threads == [threading.get_ident()]
+
+
+def test_the_thread_computes_what_would_hold_the_event_loop_up():
+    threads: list[int] = []
+
+    def slow(items: Sequence[int]) -> list[int]:
+        threads.append(threading.get_ident())
+        busy = time.thread_time()
+        while time.thread_time() - busy < 0.02 * len(items):
+            pass
+        return list(items)
+
+    async def work(batcher: Batcher) -> None:
+        for item in range(3):
+            await batcher.step(slow, item)
+
+    with_batcher(work, shared=True)
+    own = threading.get_ident()
+    assert [thread == own for thread in threads] == [True, False, False]
+
+
+def test_one_device_computes_one_thing_at_a_time_whoever_computes_it():
+    at_once, most = 0, 0
+
+    def counted(items: Sequence[int]) -> list[int]:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.001)
+        at_once -= 1
+        return list(items)
+
+    async def work(batcher: Batcher) -> None:
+        steps = [batcher.step(counted, item, stay=item % 7) for item in range(60)]
+        whole = [batcher.whole(counted, item) for item in range(60)]
+        calls = [batcher.run(counted, [item]) for item in range(20)]
+        found = await asyncio.gather(*steps, *whole, *calls)
+        assert found == [*range(60), *range(60), *([item] for item in range(20))]
+
+    with_batcher(work, shared=True, max_batch=4, max_waiting=200)
+    assert most == 1

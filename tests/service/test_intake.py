@@ -1,30 +1,49 @@
+import json
 import math
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from models.encoding import EncodingConfig
 from models.grid import GridKind
+from models.stay import Stays
 from service.errors import Problem
-from service.intake import read_stay
-from service.schema import ScoreRequest
+from service.intake import Intake
+from service.schema_answers import InputRef
+from service.score_body import read_score
 from service.settings import Settings
 from service.vocabulary import Vocabulary
 
 NOW = datetime(2026, 2, 1, 12, 0, tzinfo=UTC)
 
 
+class Read(NamedTuple):
+    """A request's account, and the stay that is scored."""
+
+    stays: Stays
+    rejected: tuple[InputRef, ...]
+    flagged: tuple[InputRef, ...]
+    unused: tuple[str, ...]
+    never_observed: tuple[str, ...]
+
+
+def read_body(intake, body, now=None):
+    one = intake.read(read_score(json.dumps(body).encode(), known=frozenset()), now=now)
+    return Read(intake.stays([one]), one.rejected, one.flagged, one.unused, one.never_observed)
+
+
 @pytest.fixture(scope="module")
-def read(scorer):
-    vocabulary = Vocabulary.of(scorer.bundle)
+def intake(scorer):
+    return Intake(Vocabulary.of(scorer.bundle), scorer.bundle, Settings())
 
-    def read(**body):
-        request = ScoreRequest.model_validate(body)
-        return read_stay(request, vocabulary=vocabulary, bundle=scorer.bundle, settings=Settings(), now=NOW)
 
-    return read
+@pytest.fixture(scope="module")
+def read(intake):
+    return lambda **body: read_body(intake, body, NOW)
 
 
 @pytest.fixture(scope="module")
@@ -205,13 +224,11 @@ def test_absolute_times_need_admission_and_may_not_be_in_the_future(read, refuse
 
 
 def test_counts_and_lengths_are_limited(scorer):
-    vocabulary = Vocabulary.of(scorer.bundle)
     settings = Settings(max_observations=1, max_notes=1, max_note_chars=3)
-    request = ScoreRequest.model_validate(
-        {"observations": [heart_rate()] * 2, "notes": [{"time_h": 0, "text": "long"}, {"time_h": 0, "text": "ok"}]}
-    )
+    intake = Intake(Vocabulary.of(scorer.bundle), scorer.bundle, settings)
+    notes = [{"time_h": 0, "text": "long"}, {"time_h": 0, "text": "ok"}]
     with pytest.raises(Problem) as caught:
-        read_stay(request, vocabulary=vocabulary, bundle=scorer.bundle, settings=settings)
+        read_body(intake, {"observations": [heart_rate()] * 2, "notes": notes})
     assert [tuple(p.loc) for p in caught.value.places] == [("observations",), ("notes",), ("notes", 0, "text")]
 
 
@@ -221,30 +238,13 @@ def test_a_far_end_on_a_fixed_grid_is_refused_before_it_fills_the_memory(make_ar
     config = EncodingConfig(grid=GridKind.FIXED, width_h=1.0)
     bundle = load_artifact(make_artifact(tmp_path / "fixed", encoding=config)).bundle
     with pytest.raises(Problem) as caught:
-        read_stay(
-            ScoreRequest.model_validate({"as_of_h": 900_000.0}),
-            vocabulary=Vocabulary.of(bundle),
-            bundle=bundle,
-            settings=Settings(),
-        )
+        read_body(Intake(Vocabulary.of(bundle), bundle, Settings()), {"as_of_h": 900_000.0})
     assert [tuple(p.loc) for p in caught.value.places] == [("as_of",)]
 
 
 @given(st.permutations(range(8)))
-def test_the_order_in_which_observations_arrive_does_not_change_the_stay(order):
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_order_in_which_observations_arrive_does_not_change_the_stay(intake, order):
     body = [heart_rate(h / 2, 80.0 + h % 3) for h in range(6)] + [heart_rate(1.0, 200.0), heart_rate(1.0, 80.0)]
-    bundle_stays = [_stay_of([body[i] for i in indices]) for indices in (range(8), order)]
-    assert rows(bundle_stays[0]) == rows(bundle_stays[1])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _vocabulary_for_properties(scorer):
-    _SHARED["vocabulary"], _SHARED["bundle"] = Vocabulary.of(scorer.bundle), scorer.bundle
-
-
-_SHARED = {}
-
-
-def _stay_of(observations):
-    request = ScoreRequest.model_validate({"observations": observations})
-    return read_stay(request, settings=Settings(), **_SHARED).stays
+    first, second = (read_body(intake, {"observations": [body[i] for i in at]}) for at in (range(8), order))
+    assert rows(first.stays) == rows(second.stays)

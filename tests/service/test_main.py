@@ -88,6 +88,46 @@ def test_the_service_scores_and_ends_on_sigterm(artifact, scorer, tmp_path):
     assert events == ["started", "scored", "stopped"]
 
 
+def sent_by_half(address, path, body):
+    """A connection that has sent a request up to the middle of its body, and the rest of it."""
+    host, port = address.removeprefix("http://").split(":")
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection.sendall(f"{head}\r\n\r\n".encode() + content[:20])
+    return connection, content[20:]
+
+
+def answered(connection, rest):
+    """Status and body of the last answer of a connection, which says that it is, once the rest is sent."""
+    connection.sendall(rest)
+    with connection, connection.makefile("rb") as received:
+        head, _, body = received.read().partition(b"\r\n\r\n")
+    assert b"connection: close" in head.lower()
+    return int(head.split()[1]), json.loads(body)
+
+
+def test_what_is_under_way_at_sigterm_is_answered_and_kept(artifact, tmp_path):
+    observed, store = {"observations": BODY["observations"]}, f"sqlite:///{tmp_path / 'stays.sqlite3'}"
+    with running(artifact, tmp_path, SEQUELA_STORE=store) as (process, address, _):
+        wait_until_ready(address)
+        assert httpx.put(f"{address}/v1/stays/bed-7", json={}).status_code == 201
+        under_way = [sent_by_half(address, "/v1/score", BODY) for _ in range(5)]
+        under_way.append(sent_by_half(address, "/v1/stays/bed-7/observations", observed))
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{address}/livez")
+        found = [answered(*one) for one in under_way]
+        assert [status for status, _ in found] == [200] * 6
+        assert {body["risk"] for _, body in found[:5]} == {found[0][1]["risk"]}
+        assert process.wait(20) == 0
+    with running(artifact, tmp_path, SEQUELA_STORE=store) as (_, address, _):
+        wait_until_ready(address)
+        assert httpx.get(f"{address}/v1/stays/bed-7").json()["observations"] == 1
+
+
 def test_a_body_that_does_not_arrive_is_given_up(artifact, tmp_path):
     with running(artifact, tmp_path, SEQUELA_BODY_TIMEOUT_S="0.3") as (_, address, _lines):
         wait_until_ready(address)

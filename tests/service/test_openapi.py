@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from schemathesis import GenerationMode, checks
 
+from models.text.task import TextTaskKind
 from service.keys import Scope, make_key, write_keys
+from tests.service.text.conftest import save_classifier, save_tagger
 
 CHECKS = [
     checks.not_a_server_error,
@@ -50,12 +52,14 @@ def service(artifact, tmp_path_factory):
     folder = tmp_path_factory.mktemp("openapi")
     key, shown = make_key("everything", list(Scope), rate="1000000/second")
     write_keys(folder / "keys.json", [key])
+    ward = save_classifier(folder / "ward", TextTaskKind.CLASSIFICATION, ("surgery", "radiology"))
     environment = {
         "SEQUELA_MODEL": str(artifact),
         "SEQUELA_PORT": "0",
         "SEQUELA_DEVICE": "cpu",
         "SEQUELA_CACHE": str(folder / "cache"),
         "SEQUELA_KEYS": str(folder / "keys.json"),
+        "SEQUELA_TEXT_MODELS": f"ward={ward},entities={save_tagger(folder / 'entities')}",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "service"], env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True
@@ -65,7 +69,7 @@ def service(artifact, tmp_path_factory):
         drained = subprocess.Popen(["cat"], stdin=lines, stdout=subprocess.DEVNULL)
         address = f"http://127.0.0.1:{listening['port']}"
         with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
-            client.get(f"{address}/readyz", timeout=60)
+            client.get(f"{address}/readyz", timeout=240)
         yield address, {"Authorization": f"Bearer {shown}"}
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -89,7 +93,7 @@ def test_every_answer_to_generated_calls_is_one_that_the_schema_names(service):
             @BOUNDED
             def call(case):
                 called[case.operation.label] += 1
-                case.call_and_validate(headers=headers, checks=CHECKS, timeout=20)
+                case.call_and_validate(headers=headers, checks=CHECKS, timeout=60)
 
             call()
     assert len(called) >= 6

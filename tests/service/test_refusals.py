@@ -87,6 +87,13 @@ def test_a_field_that_does_not_hold_is_named_by_its_path(client, change, place):
     assert [error["loc"] for error in assert_problem(response, 422)["errors"]] == [["observations", 1, place]]
 
 
+def test_a_part_of_an_address_that_does_not_hold_is_named_and_not_repeated(client):
+    response = client.post("/v1/admin/models/miller/rollback")
+    document = assert_problem(response, 422)
+    assert [error["loc"] for error in document["errors"]] == [["path", "role"]]
+    assert "miller" not in response.text
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -195,10 +202,10 @@ def test_a_wildcard_accepts_names_below_it_alone(scorer):
 
 
 def test_a_failure_inside_is_a_500_that_says_nothing_and_a_log_line_without_its_text(client, monkeypatch, caplog):
-    def fail(body):
+    def fail(bodies):
         raise RuntimeError("MARKED patient text")
 
-    monkeypatch.setattr(client.app.state.service.scoring, "score", fail)
+    monkeypatch.setattr(client.app.state.service.scoring, "score_all", fail)
     with caplog.at_level(logging.INFO, logger="service"):
         response = post(client, b"{}")
     document = assert_problem(response, 500)
@@ -214,22 +221,22 @@ def test_a_stay_that_the_model_refuses_is_a_422_without_the_models_words(client,
         raise DataError("MARKED 120 mm[Hg]")
 
     monkeypatch.setattr(client.app.state.service.scoring.scorer, "score", refuse)
-    document = assert_problem(post(client, b"{}"), 422)
+    document = assert_problem(post(client, b'{"trajectory": true}'), 422)
     assert "MARKED" not in json.dumps(document)
 
 
 def test_a_request_beyond_those_that_may_wait_is_turned_away(scorer, monkeypatch):
     app = create_app(Settings(trusted_hosts=("testserver",), max_waiting=1), scorer)
     begun, go_on = threading.Event(), threading.Event()
-    score = app.state.service.scoring.score
+    score_all = app.state.service.scoring.score_all
 
-    def wait_and_score(body):
+    def wait_and_score(bodies):
         begun.set()
         go_on.wait(10)
-        return score(body)
+        return score_all(bodies)
 
     with TestClient(app) as client, ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(app.state.service.scoring, "score", wait_and_score)
+        monkeypatch.setattr(app.state.service.scoring, "score_all", wait_and_score)
         first = pool.submit(post, client, b"{}")
         assert begun.wait(10)
         second = post(client, b"{}")

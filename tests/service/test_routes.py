@@ -15,8 +15,10 @@ from models.encoding import EncodingConfig
 from models.grid import GridKind
 from models.task import LabelScope, TargetKind, TaskSpec
 from service.app import create_app
-from service.intake import read_stay
-from service.schema import EXAMPLE, EXAMPLE_HOURS, ScoreRequest
+from service.intake import Intake
+from service.schema import EXAMPLE, EXAMPLE_HOURS
+from service.score_body import read_score
+from service.scoring import Asked
 from service.settings import Settings
 from service.vocabulary import Vocabulary
 
@@ -50,13 +52,8 @@ def long_stay(steps=40):
 def test_a_score_equals_the_pipelines_scorer(client, scorer):
     body = long_stay()
     answer = client.post("/v1/score", json=body).json()
-    stay = read_stay(
-        ScoreRequest.model_validate(body),
-        vocabulary=Vocabulary.of(scorer.bundle),
-        bundle=scorer.bundle,
-        settings=Settings(),
-    )
-    expected = scorer.score(stay.stays)
+    intake = Intake(Vocabulary.of(scorer.bundle), scorer.bundle, Settings())
+    expected = scorer.score(intake.stays([intake.read(read_score(json.dumps(body).encode(), known=frozenset()))]))
     assert answer["risk"] == pytest.approx(float(expected.risk[-1, 0]), abs=1e-6)
     assert [p["risk"] for p in answer["trajectory"]] == pytest.approx(expected.risk[:, 0].tolist(), abs=1e-6)
     assert [p["time_h"] for p in answer["trajectory"]] == (expected.time_min / 60).tolist()
@@ -164,8 +161,8 @@ def test_the_service_is_ready_only_once_it_has_scored(scorer, settings):
     assert early.get("/livez").status_code == 200
     with TestClient(app) as started:
         place = {"model": settings.model, "version": "", "aside": "", "phase": "steady", "refused": ""}
-        ready = {"status": "ready", "source": "directory", "models": [place], "disclaimer": DISCLAIMER_EN}
-        assert started.get("/readyz").json() == ready
+        ready = {"status": "ready", "source": "directory", "models": [place], "text_models": []}
+        assert started.get("/readyz").json() == {**ready, "disclaimer": DISCLAIMER_EN}
 
 
 def test_figures_count_requests_scores_and_rejected_inputs(client):
@@ -264,3 +261,19 @@ def test_every_answer_fits_the_published_schema(client):
     published = schema["components"]["schemas"]["BinaryAnswer"]
     validator = Draft202012Validator({**published, "components": schema["components"]})
     assert list(validator.iter_errors(answer)) == []
+
+
+def test_windows_that_share_a_pass_score_as_each_alone(client):
+    scoring = client.app.state.service.scoring
+    bodies = [json.dumps(long_stay(steps) | {"trajectory": steps == 10}).encode() for steps in (40, 3, 10, 25)]
+    refused = b'{"observations": [{"channel": "pulse", "time_h": 1, "value": 90, "unit": "/min"}]}'
+    first, second, problem, *others = scoring.score_all([Asked(body) for body in (*bodies[:2], refused, *bodies[2:])])
+    assert problem.status_code == 422
+    for body, together in zip(bodies, (first, second, *others), strict=True):
+        alone = scoring.score(body)
+        assert together.risks == pytest.approx(alone.risks, abs=1e-6)
+        said, expected = json.loads(together.content), json.loads(alone.content)
+        assert (said["steps"], said["as_of_h"]) == (expected["steps"], expected["as_of_h"])
+        assert (said["trajectory"] is None) == (expected["trajectory"] is None)
+    again = scoring.score_all([Asked(body) for body in bodies])
+    assert [one.risks for one in again] == [one.risks for one in scoring.score_all([Asked(body) for body in bodies])]

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from models.artifact import artifact_digest
+from models.artifact_folder import artifact_digest
 from models.errors import ArtifactError, ConfigError
 from service.selection import Source, select_model
 from service.settings import Settings

@@ -16,6 +16,7 @@ from models.errors import RefusedError
 from models.scorer import Scorer
 from pipelines.cli import main
 from pipelines.evaluation_config import EvaluationConfig
+from pipelines.model_card import card_markdown
 from pipelines.report.cohort_report import report_on_cohort
 from pipelines.report.html import report_html
 from pipelines.report.tripod import AUTHORS, tripod_items
@@ -106,7 +107,8 @@ def test_the_page_names_model_digest_data_licence_and_every_figure_with_its_inte
         assert words in html.unescape(page)
     entry = facts["metrics"]["network"]["metrics"]["auroc"]
     assert f"{entry['value']:.3f} [{entry['low']:.3f},\N{NO-BREAK SPACE}{entry['high']:.3f}]" in page
-    assert "true_risk" in page
+    assert "the simulator's true risk" in html.unescape(page)
+    assert "true_risk<" not in page
 
 
 def test_no_stay_and_no_patient_is_named(page, facts, line):
@@ -144,6 +146,15 @@ def test_uncertainty_is_shown_where_the_model_states_it(facts):
     assert "Conformal coverage" not in report_html({**facts, "metrics": {"network": plain}})
 
 
+def test_cautions_stand_before_the_figures_and_nowhere_without_one(facts, page):
+    warned = report_html({**facts, "cautions": ["1 patient with the event"]})
+    assert warned.index("1 patient with the event") < warned.index('id="discrimination"')
+    assert Page(warned).faults == []
+    assert "Caution:" not in report_html({**facts, "cautions": []})
+    assert "## Cautions\n\n- few" in card_markdown({**facts, "cautions": ["few"]})
+    assert "## Cautions" not in card_markdown({**facts, "cautions": []})
+
+
 def test_sections_that_a_task_does_not_have_say_so(facts):
     none = {"undefined": "not for numbers"}
     output = facts["task"]["outputs"][0]
@@ -178,12 +189,19 @@ def test_the_checklist_holds_every_item_once_and_leaves_to_people_what_is_theirs
 def test_the_command_writes_figures_and_page_and_compares(line, tmp_path, capsys):
     out, page = tmp_path / "figures.json", tmp_path / "page.html"
     command = ["evaluate", str(line.good.artifact), str(line.cohort_folder), "--out", str(out), "--html", str(page)]
-    assert main([*command, "--against", str(line.weak.artifact), "--bootstrap", "40"]) == 0
-    capsys.readouterr()
+    rivals = ["--against", str(line.weak.artifact), "--against", str(line.good.artifact)]
+    assert main([*command, *rivals, "--bootstrap", "40"]) == 0
+    told = capsys.readouterr()
+    assert "every stay of the cohort, which is the one that the model was trained on" in told.out + told.err
+    assert "hold-out:" not in told.out + told.err
     figures = json.loads(out.read_text(encoding="utf-8"))
     added = {"decision_curve", "alerts", "lead_time", "subgroups", "missingness", "comparisons"}
     assert added | {"stays", "events", "metrics", "outputs", "model", "disclaimer"} <= set(figures)
-    (entry,) = figures["comparisons"]
+    entry, twin = figures["comparisons"]
+    assert twin["outputs"]["in_hospital_death"]["auroc"]["value"] == 0
+    (caution,) = figures["cautions"]
+    assert caution.startswith(f"tiny {line.good.digest[:19]} is the same model")
+    assert f"caution: {caution}" in told.out + told.err
     assert entry["with"] == f"tiny {line.weak.digest[:19]}"
     assert entry["outputs"]["in_hospital_death"]["auroc"]["low"] > 0
     text = page.read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from models.grid import GridKind
 from service.audit import NoAudit
 from service.batcher import Batcher
+from service.live import fold, refolding
 from service.live.calls import LiveStays
 from service.live.facts import Observation, Profile, StayFacts
 from service.live.memory_store import MemoryStore
@@ -133,10 +135,15 @@ async def play(ward, calls, notes):
     return answer
 
 
+@pytest.mark.parametrize(("every", "worth"), [(64, 4), (2, 0)], ids=["as served", "states kept often"])
 @pytest.mark.parametrize("grid", ["event", "hourly"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories())
-def test_any_order_repetition_correction_or_withdrawal_ends_where_the_final_facts_do(scorers, grid, history):
+def test_any_order_repetition_correction_or_withdrawal_ends_where_the_final_facts_do(
+    scorers, grid, every, worth, monkeypatch, history
+):
+    monkeypatch.setattr(fold, "KEPT_EVERY", every)
+    monkeypatch.setattr(refolding, "WORTH", worth)
     calls, notes = history
     ward = Ward(scorers[grid])
 
@@ -153,7 +160,7 @@ def test_any_order_repetition_correction_or_withdrawal_ends_where_the_final_fact
     np.testing.assert_allclose([r["risk"] for r in answer["risks"]], scored.risk[-1], rtol=0, atol=1e-6)
     folded = ward.sessions.session("stay").known.fold
     again = asyncio.run(ward.stepper.replay(facts))
-    assert replace(folded, state=b"", opened=None) == replace(again, state=b"", opened=None)
+    assert replace(folded, state=b"", opened=None, kept=()) == replace(again, state=b"", opened=None)
     assert_same_state(ward, folded.state, again.state)
     ward.inference.close()
 
@@ -169,3 +176,55 @@ def assert_same_state(ward, first, second):
 
 def test_the_grids_are_the_two_kinds(scorers):
     assert {s.bundle.encoding.grid.kind for s in scorers.values()} == set(GridKind)
+
+
+def test_what_is_said_late_costs_the_steps_since_a_kept_state_and_no_journal(scorers, monkeypatch):
+    ward, steps, read = Ward(scorers["hourly"]), [], []
+    run, entries = ward.stepper.run, ward.store.entries
+
+    async def counted(state, taken):
+        steps.append(len(taken))
+        return await run(state, taken)
+
+    async def noted(number, *, after=0):
+        read.append(number)
+        return await entries(number, after=after)
+
+    def observed(hour, value):
+        return {"channel": "heart_rate", "time_h": hour, "value": value, "unit": "/min"}
+
+    async def play():
+        await ward.call("admit", static={"sex": "female"})
+        await ward.call("observe", observations=[observed(hour + 0.5, 70 + hour % 50) for hour in range(400)])
+        monkeypatch.setattr(ward.stepper, "run", counted)
+        monkeypatch.setattr(ward.store, "entries", noted)
+        answers = []
+        for hour in (399.25, 390.25, 330.25, 399.1):
+            steps.clear()
+            answer = await ward.call("observe", observations=[observed(hour, 111)])
+            answers.append((sum(steps), answer["replayed_from_h"], answer["risk"]))
+        monkeypatch.undo()
+        journal = await journal_of(ward.store, 1)
+        return answers, journal.facts
+
+    answers, facts = asyncio.run(play())
+    assert [round(replayed or 0, 2) for _, replayed, _ in answers] == [0, 390.25, 330.25, 0]
+    assert max(taken for taken, _, _ in answers) <= 400 - 320 + 1
+    assert not read
+    assert answers[-1][2] == pytest.approx(float(ward.offline(facts).risk[-1, 0]), abs=1e-6)
+    known = ward.sessions.session("stay").known
+    assert [kept.committed for kept in known.fold.kept][-1] % fold.KEPT_EVERY == 0
+    assert known.size > ward.stepper.state_bytes * (1 + len(known.fold.kept))
+    ward.inference.close()
+
+
+@given(st.integers(1, 200))
+def test_so_many_states_are_kept_at_most_and_the_nearer_the_closer(count):
+    kept = ()
+    for number in range(1, count + 1):
+        committed = fold.KEPT_EVERY * number
+        kept = fold.thinned((*kept, fold.Kept(committed, committed, b"")))
+    assert len(kept) == min(count, fold.MOST_KEPT)
+    ago = [kept[-1].committed - one.committed for one in kept]
+    assert ago == sorted(ago, reverse=True)
+    assert all(far <= 6 * near for far, near in pairwise(ago[:-1]))

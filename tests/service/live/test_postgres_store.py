@@ -294,3 +294,22 @@ def test_a_store_opens_over_what_another_left(url):
             assert await payloads(store, "a") == [b"1"]
 
     asyncio.run(work())
+
+
+def test_a_scope_that_one_replica_claims_no_other_gets_until_it_is_released_or_the_replica_gone(url):
+    async def work():
+        scope, other = b"s" * 32, b"t" * 32
+        async with postgres(url) as second:
+            async with postgres(url) as first:
+                assert await first.claim(scope)
+                assert not await second.claim(scope)
+                assert await second.claim(other)
+                await first.release(scope)
+                assert await second.claim(scope)
+                await second.release(scope)
+                assert await first.claim(scope)
+            async with asyncio.timeout(30):  # the database notices in its own time that a connection has ended
+                while not await second.claim(scope):
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(work())

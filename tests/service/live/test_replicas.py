@@ -201,3 +201,31 @@ def test_what_one_server_acknowledged_before_it_was_killed_the_other_serves(repl
     more = drawn(rng, 0, 99)
     answer = httpx.post(f"{second}/v1/stays/shared/observations", json={"observations": more}).json()
     assert answer["risk"] == pytest.approx(offline(scoring, [*sent, *more]), abs=1e-5)
+
+
+def test_a_key_whose_call_runs_at_one_server_is_refused_at_the_other_and_then_repeated(replicas):
+    ((_, first), (_, second)), url = replicas
+    httpx.put(f"{first}/v1/stays/shared", json=ADMISSION)
+    body, key = {"observations": drawn(random.Random(1), 0, 0)}, {"Idempotency-Key": "k"}
+
+    def post(address):
+        return httpx.post(f"{address}/v1/stays/shared/observations", json=body, headers=key, timeout=60)
+
+    answered = []
+    with psycopg.connect(url) as holding:
+        holding.execute("SELECT FROM live_stays FOR UPDATE")  # the write of the first call has to wait
+        caller = threading.Thread(target=lambda: answered.append(post(first)))
+        caller.start()
+        with psycopg.connect(url, autocommit=True) as looking:
+            deadline = time.monotonic() + 120
+            while not looking.execute("SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted").rowcount:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        running = post(second)
+        assert (running.status_code, running.json()["type"]) == (409, "urn:sequela:problem:conflict")
+        holding.rollback()
+    caller.join()
+    assert [answer.status_code for answer in answered] == [200]
+    repeated = post(second)
+    assert repeated.json() == answered[0].json()
+    assert repeated.headers["Idempotency-Replayed"] == "true"

@@ -355,6 +355,8 @@ def test_a_store_that_cannot_be_written_answers_503_and_keeps_what_it_had(live, 
         assert refused.status_code == 503
         assert refused.headers["content-type"] == "application/problem+json"
         assert "risk" not in refused.text
+        unready = live.get("/readyz")
+        assert (unready.status_code, unready.json()["status"]) == (503, "store_fails")
         blocker.execute("ROLLBACK")
     assert live.get(STAY).json()["revision"] == known["revision"]
     assert post(live, observed(2, 120))["revision"] == known["revision"] + 1
@@ -406,7 +408,7 @@ def test_the_schema_tells_of_bodies_and_answers(live):
 
 
 def test_scores_are_sent_to_who_listens_until_the_stay_is_deleted(live_address):
-    with httpx.Client(base_url=live_address, timeout=20) as client:
+    with httpx.Client(base_url=live_address, timeout=60) as client:
         client.put(STAY, json={})
         sent = [client.post(OBSERVATIONS, json={"observations": [observed(h)]}).json() for h in (1, 2)]
         heard = []
