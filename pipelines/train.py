@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from models.artifact import save_artifact
 from models.artifact_folder import new_place
@@ -47,6 +46,7 @@ from pipelines.part_data import Dataset, PartData
 from pipelines.report.training_report import Rival, report_on_training
 from pipelines.scores import StepScores
 from pipelines.split import Part
+from pipelines.threads import torch_threads
 from pipelines.thresholds import choose_thresholds
 from pipelines.uncertainty_figures import with_uncertainty
 from pipelines.warm_start import PARENT, Parent, check_local, parent_figures
@@ -120,14 +120,17 @@ def train(
         SequelaError: with what is wrong and what to do; nothing is saved then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _set_threads(config.threads)
     cohort = concat_cohorts(cohorts) if len(cohorts) > 1 else cohorts[0]
     say(f"cohort {cohort.fingerprint[:23]}: {len(cohort.stays):,} stays")
     scan_notes(cohort, config, say)
     if parent is not None:
         check_local(cohort, parent, say)
     # Encoded features are patient data: but for the cache they do not outlive the run, however it ends.
-    with private_folder(folder, "encoded-") as encoded, open_cache(cache, config.cache) as kept:
+    with (
+        private_folder(folder, "encoded-") as encoded,
+        open_cache(cache, config.cache) as kept,
+        torch_threads(config.threads),
+    ):
         data = build_dataset(cohort, config, encoded, say=say, cache=kept, parent=parent)
         check_classes(data, config)
         found = check_data(cohort, config, data)
@@ -193,11 +196,6 @@ def _audit_notes(folder: Path, data: Dataset, config: RunConfig) -> None:
     train = data.parts[Part.TRAIN]
     figures = audit_notes(train.stays, train.patient_id, train.outcomes.value, data.tokenizer)
     (folder / NOTES_AUDIT).write_text(audit_markdown(figures, config.notes), encoding="utf-8")
-
-
-def _set_threads(threads: int) -> None:
-    if threads:
-        torch.set_num_threads(threads)
 
 
 def _refitted(served: Calibrated, members: Members, data: Dataset, config: RunConfig) -> dict[str, Fitted]:

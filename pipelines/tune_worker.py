@@ -21,6 +21,7 @@ from pipelines.cohort import Cohort, concat_cohorts, read_cohort
 from pipelines.config import RunConfig
 from pipelines.fit import Interrupted
 from pipelines.settings import Settings
+from pipelines.threads import torch_threads
 from pipelines.tune_data import FoldStore, encoded_folder
 from pipelines.tune_objective import trial_value
 from pipelines.tune_space import Space
@@ -159,9 +160,9 @@ def work(search: Search, on_trial: Callable[[], None] = lambda: None) -> None:
     """Takes part in a study from its beginning or where it stands."""
     space = search.space()
     config = space.config({})
-    _set_threads(config, search.processes)
+    threads = _threads(config, search.processes)
     runs = StudyRuns(search.settings, search.study, config.name)
-    with study_reached(), encoded_folder(search.folder) as folder:
+    with study_reached(), encoded_folder(search.folder) as folder, torch_threads(threads):
         study = join(search, config, runs)
         runs.parent = study.user_attrs[RUN_ID]
         runs.connect()
@@ -191,10 +192,9 @@ def read_cohorts(folders: Sequence[Path]) -> Cohort:
     return concat_cohorts(cohorts) if len(cohorts) > 1 else cohorts[0]
 
 
-def _set_threads(config: RunConfig, processes: int) -> None:
-    """Processes that share a machine share its cores."""
-    if config.threads or processes > 1:
-        torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // processes))
+def _threads(config: RunConfig, processes: int) -> int:
+    """Processes that share a machine share its cores; 0 = all of them."""
+    return config.threads or (0 if processes == 1 else max(1, (os.cpu_count() or 1) // processes))
 
 
 @contextlib.contextmanager

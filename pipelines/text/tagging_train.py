@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from models.artifact_folder import new_place
 from models.errors import DataError
@@ -38,6 +37,7 @@ from pipelines.text.tagging_data import TaggedWindows, read_tagged, split_docume
 from pipelines.text.tagging_evaluate import judge_tagger
 from pipelines.text.tagging_fit import TaggingFit, fit_tagger
 from pipelines.text.vector_file import Vectors, digest_of, start_from, vector_facts, without_place, word_vectors
+from pipelines.threads import torch_threads
 
 LIBRARIES = ("torch", "pytorch-lightning", "numpy", "mlflow", "safetensors")
 Say = Callable[[str], None]
@@ -87,8 +87,6 @@ def train_tagger(
         SequelaError: with what is wrong and what to do; nothing is saved then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     _check(corpus, config)
     for fact in guard(corpus.documents.text, config.identifiers, what="corpus").lines():
         say(fact)
@@ -96,9 +94,10 @@ def train_tagger(
     parts = split_documents(corpus, config.split, config.held_out)
     seen = np.sort(np.concatenate([rows for part, rows in parts.items() if part is not Part.TEST]))
     rivals = fit_rivals(corpus.select(seen.tolist()), config)
-    tagger, fit, vectors = _fitted(corpus, parts, config, folder / "checkpoints", say, on_epoch, resume=resume)
-    held_out = corpus.select(parts[Part.TEST].tolist())
-    figures = judge_tagger(tagger, held_out, config.evaluation, rivals=rivals)
+    with torch_threads(config.threads):
+        tagger, fit, vectors = _fitted(corpus, parts, config, folder / "checkpoints", say, on_epoch, resume=resume)
+        held_out = corpus.select(parts[Part.TEST].tolist())
+        figures = judge_tagger(tagger, held_out, config.evaluation, rivals=rivals)
     bundle = _bundle(corpus, parts, config, tagger, figures, vector_facts(vectors) | {"sharpness": fit.sharpness})
     artifact = new_place(folder, bundle.created)
     digest = save_tagging_artifact(artifact, bundle, tagger, documents=text_card(bundle))

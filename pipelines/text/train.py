@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from models.artifact_folder import new_place
 from models.record import to_plain
@@ -40,6 +39,7 @@ from pipelines.text.members import TextMembers, fit_members, refitted
 from pipelines.text.parent import TextParent, check_local
 from pipelines.text.tagging_metrics import group_numbers
 from pipelines.text.vector_file import vector_facts, without_place
+from pipelines.threads import torch_threads
 
 LIBRARIES = ("torch", "pytorch-lightning", "numpy", "mlflow", "safetensors", "tokenizers", "scikit-learn")
 Say = Callable[[str], None]
@@ -100,8 +100,6 @@ def train_documents(
         SequelaError: with what is wrong and what to do; nothing is saved then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     for fact in guard(corpus.documents.text, config.identifiers, what="corpus").lines():
         say(fact)
     if parent is not None:
@@ -111,19 +109,20 @@ def train_documents(
         f"corpus {corpus.fingerprint[:23]}: {len(corpus):,} documents, {len(data.task.labels)} labels, "
         f"{len(data.learnt.features):,} tokens train"
     )
-    first = fit_members(
-        data, config, folder=folder / "checkpoints", resume=resume, progress=progress, say=say, on_epoch=on_epoch
-    )
-    members = refitted(first, data, config)
-    scorer = _scorer(corpus, data, config, first, members)
-    held_out = corpus.select(data.parts[Part.TEST].rows.tolist())
-    rivals = _rivals(corpus, data, config, held_out)
-    figures = judge_documents(scorer, held_out, config.evaluation, rivals=rivals)
-    bundle = replace(scorer.bundle, metrics=figures)
-    scorer = TextScorer(bundle, members.ensemble, data.tokenizer)
-    artifact = new_place(folder, bundle.created)
-    digest = save_text_artifact(artifact, scorer, documents=text_card(bundle))
-    return TrainedDocuments(artifact, digest, scorer, figures, members.history, members)
+    with torch_threads(config.threads):
+        first = fit_members(
+            data, config, folder=folder / "checkpoints", resume=resume, progress=progress, say=say, on_epoch=on_epoch
+        )
+        members = refitted(first, data, config)
+        scorer = _scorer(corpus, data, config, first, members)
+        held_out = corpus.select(data.parts[Part.TEST].rows.tolist())
+        rivals = _rivals(corpus, data, config, held_out)
+        figures = judge_documents(scorer, held_out, config.evaluation, rivals=rivals)
+        bundle = replace(scorer.bundle, metrics=figures)
+        scorer = TextScorer(bundle, members.ensemble, data.tokenizer)
+        artifact = new_place(folder, bundle.created)
+        digest = save_text_artifact(artifact, scorer, documents=text_card(bundle))
+        return TrainedDocuments(artifact, digest, scorer, figures, members.history, members)
 
 
 def _rivals(corpus: Corpus, data: TextDataset, config: TextRunConfig, held_out: Corpus) -> dict[str, Floats]:

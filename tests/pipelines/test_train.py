@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from models.artifact import load_artifact
 from models.channel_encoding import SUMMARIES, Feature
@@ -83,6 +84,16 @@ def test_the_same_configuration_gives_the_same_weights(line, tmp_path):
     again = train([line.cohort], line.config, folder=tmp_path, progress=False)
     first, second = (load_artifact(run.artifact).network.state_dict() for run in (line.good, again))
     assert all(bool((first[name] == second[name]).all()) for name in first)
+
+
+def test_the_threads_of_a_run_are_its_own(line, tmp_path):
+    before = torch.get_num_threads()
+    during = []
+    config = replace(line.config, threads=before + 1, training=replace(line.config.training, max_epochs=1))
+    told = lambda _: during.append(torch.get_num_threads())  # noqa: E731
+    train([line.cohort], config, folder=tmp_path, progress=False, on_epoch=told)
+    assert during == [before + 1]
+    assert torch.get_num_threads() == before
 
 
 def test_no_encoded_patient_data_outlives_the_run(line, tmp_path):
