@@ -3,13 +3,14 @@
 The stays are laid end to end on `rows` tapes, and every batch is the next chunk of all tapes; a stay begins
 at a chunk's edge, where its row resets. Which chunk stands where is a pure function of (seed, epoch), the
 same on every rank, so each rank reads its own rows of one schedule and all ranks run equal numbers of
-batches. Chunks are cut when they are asked for.
+batches. Chunks are cut when they are asked for, one ahead.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,16 +149,24 @@ class Tapes:
         window = np.arange(self._length) // self._accumulate
         normaliser = np.bincount(window, weights=amount)[window]
         auxiliary = None if self._auxiliary is None else self._auxiliary.shares(units, window)
-        while self._epoch == epoch:
-            position = self._position
-            ended = position + 1 == self._length
-            self._epoch, self._position = (epoch + 1, 0) if ended else (epoch, position + 1)
-            batch = self._cut(units[position, self._mine], normaliser[position], amount[position])
+
+        def batch(position: int) -> TapeBatch:
+            cut = self._where(units[position, self._mine])
+            found = self._cut(cut, normaliser[position], amount[position])
             if self._auxiliary is None or auxiliary is None:
-                yield batch
-            else:
-                cut = self._where(units[position, self._mine])
-                yield replace(batch, auxiliary=self._auxiliary.cut(cut, *(a[position] for a in auxiliary)))
+                return found
+            return replace(found, auxiliary=self._auxiliary.cut(cut, *(a[position] for a in auxiliary)))
+
+        # The next batch is cut while the network reads this one: numpy copies without Python's lock.
+        with ThreadPoolExecutor(1, thread_name_prefix="tapes") as beside:
+            ahead: tuple[int, Future[TapeBatch]] | None = None
+            while self._epoch == epoch:
+                position = self._position
+                now = ahead[1].result() if ahead is not None and ahead[0] == position else batch(position)
+                ended = position + 1 == self._length
+                self._epoch, self._position = (epoch + 1, 0) if ended else (epoch, position + 1)
+                ahead = None if ended else (position + 1, beside.submit(batch, position + 1))
+                yield now
 
     def state_dict(self) -> dict[str, int]:
         """The cursor."""
@@ -177,8 +186,7 @@ class Tapes:
             np.where(filled, units.begins[unit], True),
         )
 
-    def _cut(self, unit: Ints, normaliser: float, amount: float) -> TapeBatch:
-        cut = self._where(unit)
+    def _cut(self, cut: Cut, normaliser: float, amount: float) -> TapeBatch:
         return TapeBatch(
             cut_chunk(self._encoded, cut),
             torch.from_numpy(gather(self._targets.value, cut)),
