@@ -54,8 +54,7 @@ class Changes:
         facts: StayFacts | None = None
         wants_all = request.get("trajectory", False)
         late = known.fold.is_late(grid, taken.minutes)
-        said = late and known.columns.may_hold(fresh.facts)
-        if said or wants_all or may_repeat(known, fresh, taken):
+        if wants_all or may_repeat(known, fresh, taken, late=late):
             facts = await self._facts(known)
             fresh = only_new(fresh, facts)
             taken = reader.take(fresh.observations, fresh.notes)

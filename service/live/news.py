@@ -11,7 +11,7 @@ from service.errors import invalid_input
 from service.live.facts import ContradictionError, Fact, Note, Observation, StayFacts
 from service.live.intake import Sent
 from service.live.reading import OUTSIDE_SOFT_LIMITS, Taken
-from service.live.session import Known
+from service.live.session import Known, is_listed
 from service.live.wording import Outcome
 
 OTHER_FACT = "must be another one for another observation"
@@ -87,18 +87,23 @@ def only_new(fresh: Fresh, facts: StayFacts) -> Fresh:
     return kept
 
 
-def may_repeat(known: Known, fresh: Fresh, taken: Taken) -> bool:
-    """Whether something may be known already; the stay's facts then decide."""
-    fold, identifiers = known.fold, known.identifiers
-    if fold.readings and not set(fold.readings).isdisjoint(taken.readings):
+def may_repeat(known: Known, fresh: Fresh, taken: Taken, *, late: bool) -> bool:
+    """Whether something may be known already; the stay's facts then decide.
+
+    Args:
+        known: the stay.
+        fresh: what was sent.
+        taken: what the model makes of it.
+        late: whether some of it lies before the open step.
+    """
+    readings, identifiers = known.fold.readings, known.identifiers
+    if readings and not set(readings).isdisjoint(taken.readings):
         return True
-    if fold.charted and not set(fold.charted).isdisjoint(taken.charted):
+    if any(is_listed(fact) and identifiers.may_hold(fact.identifier) for fact in fresh.facts):
         return True
-    return any(
-        fact.observation_id is not None and identifiers.may_hold(fact.observation_id)
-        for facts in (fresh.observations, fresh.notes)
-        for fact in facts
-    )
+    # The open step holds what counts there; what does not count, and what was withdrawn, is in the columns alone.
+    counts = len(taken.readings) == len(fresh.observations)
+    return known.columns.may_hold(fresh.observations, withdrawn_only=counts and not late)
 
 
 def tell(outcome: Outcome, fresh: Fresh, taken: Taken) -> None:

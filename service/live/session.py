@@ -13,13 +13,13 @@ import orjson
 from models.errors import ArtifactError
 from service.audit import StaySeal
 from service.live.columns import Codes, Columns
-from service.live.facts import Fact, Profile
+from service.live.facts import Fact, Note, Profile
 from service.live.fold import Fold
 from service.live.reading import Charted, Reading
 from service.live.stepper import Stepper
 
 # Version of the bytes; a state of another one is made anew from the journal.
-SNAPSHOT_SCHEMA = 3
+SNAPSHOT_SCHEMA = 4
 # What a session takes beside its states, about.
 OVERHEAD_BYTES = 2_000
 _LENGTHS = struct.Struct("<III")
@@ -27,7 +27,10 @@ _ID_BYTES = 4
 
 
 class Identifiers:
-    """Which identifiers a stay's senders gave: four bytes each, so it may err towards "known", never towards "new"."""
+    """Which facts a stay has whose identifiers must be listed: four bytes each.
+
+    It may err towards "known", never towards "new".
+    """
 
     __slots__ = ("hashes",)
 
@@ -43,10 +46,15 @@ class Identifiers:
         return at >= 0
 
     def add(self, facts: Iterable[Fact]) -> None:
-        """Takes in the identifiers that senders gave."""
+        """Takes in the identifiers of those that must be listed."""
         for fact in facts:
-            if fact.observation_id is not None:
-                self.hashes += _hash(fact.observation_id)
+            if is_listed(fact):
+                self.hashes += _hash(fact.identifier)
+
+
+def is_listed(fact: Fact) -> bool:
+    """Whether a fact is known by an identifier that no column tells: the sender's own, a note's, or of no value."""
+    return fact.observation_id is not None or isinstance(fact, Note) or fact.value is None
 
 
 def _hash(identifier: str) -> bytes:

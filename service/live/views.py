@@ -169,22 +169,23 @@ def _said(answered: Answered) -> dict[str, object]:
 
 def _last(facts: StayFacts, reader: Reader) -> list[LastObservation]:
     """The latest observation of every channel, without those that no score uses."""
-    latest: dict[str, Observation] = {}
-    observations = facts.observations
-    rejected = {place for place, _ in reader.take(observations, ()).rejected}
-    for place, fact in enumerate(observations):
+    latest: dict[str, tuple[str, Observation]] = {}
+    # A corrected fact keeps the identifier that its first content gave it.
+    held = [(identifier, fact) for identifier, fact in facts.held.items() if isinstance(fact, Observation)]
+    rejected = {place for place, _ in reader.take([fact for _, fact in held], ()).rejected}
+    for place, (identifier, fact) in enumerate(held):
         if place in rejected:
             continue
         before = latest.get(fact.channel)
-        if before is None or fact.time_min >= before.time_min:
-            latest[fact.channel] = fact
+        if before is None or fact.time_min >= before[1].time_min:
+            latest[fact.channel] = identifier, fact
     return [
         LastObservation(
-            observation_id=fact.identifier,
+            observation_id=identifier,
             channel=channel,
             value=fact.value,
             unit=fact.unit,
             time_h=fact.time_min / MINUTES_PER_HOUR,
         )
-        for channel, fact in sorted(latest.items())
+        for channel, (identifier, fact) in sorted(latest.items())
     ]

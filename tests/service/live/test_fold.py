@@ -66,13 +66,12 @@ def histories(draw):
         position += size
         if draw(st.booleans()):
             calls.append(("post", draw(st.lists(st.sampled_from(facts[:position]), max_size=3, unique=True))))
-        named = [f for f in facts[:position] if f.name]
-        if named and draw(st.integers(0, 3)) == 0:
-            fact = draw(st.sampled_from(named))
+        if draw(st.integers(0, 3)) == 0:
+            identifier = as_fact(draw(st.sampled_from(facts[:position]))).identifier
             if draw(st.booleans()):
-                calls.append(("delete", fact.name))
+                calls.append(("delete", identifier))
             else:
-                calls.append(("patch", fact.name, draw(values), draw(minutes)))
+                calls.append(("patch", identifier, draw(values), draw(minutes)))
     notes = draw(st.lists(st.tuples(minutes, st.sampled_from(["stable", "worse", "安定"])), max_size=3))
     return calls, notes
 
@@ -97,18 +96,20 @@ class Ward:
         return self.stepper.scorer.score(self.stepper.reader.stays(facts))
 
 
-def expected(calls, notes):
-    """The final facts, by replaying the calls on plain dictionaries; and which calls are refused."""
-    facts = StayFacts(Profile(None, {"sex": "female"}))
+def expected(calls):
+    """The final facts, by replaying the calls on plain dictionaries; and how many every call of observations adds."""
+    facts, accepted = StayFacts(Profile(None, {"sex": "female"})), []
     for call in calls:
         if call[0] == "post":
+            before = len(facts.first)
             facts.add(as_fact(sent) for sent in call[1])
+            accepted.append(len(facts.first) - before)
         elif call[1] in facts.held and call[0] == "delete":
             facts.withdraw(call[1])
         elif call[1] in facts.held:
             before = facts.held[call[1]]
             facts.correct(call[1], before._replace(value=call[2], time_min=call[3], known_min=call[3]))
-    return facts
+    return facts, accepted
 
 
 def as_fact(sent):
@@ -117,11 +118,12 @@ def as_fact(sent):
 
 
 async def play(ward, calls, notes):
-    """Sends the calls, and returns the last answer."""
-    answer = await ward.call("admit", static={"sex": "female"})
+    """Sends the calls, and returns the last answer, and how many observations each was said to add."""
+    answer, accepted = await ward.call("admit", static={"sex": "female"}), []
     for call in calls:
         if call[0] == "post":
             answer = await ward.call("observe", observations=[sent.body() for sent in call[1]])
+            accepted.append(answer["accepted"]["observations"])
         else:
             journal = await journal_of(ward.store, 1)
             if call[1] not in journal.facts.held:
@@ -132,7 +134,7 @@ async def play(ward, calls, notes):
                 answer = await ward.call("correct", call[1], value=call[2], time_h=call[3] / 60)
     for minute, text in notes:
         answer = await ward.call("observe", notes=[{"time_h": minute / 60, "text": text}])
-    return answer
+    return answer, accepted
 
 
 @pytest.mark.parametrize(("every", "worth"), [(64, 4), (2, 0)], ids=["as served", "states kept often"])
@@ -148,11 +150,11 @@ def test_any_order_repetition_correction_or_withdrawal_ends_where_the_final_fact
     ward = Ward(scorers[grid])
 
     async def run():
-        answer = await play(ward, calls, notes)
-        return answer, (await journal_of(ward.store, 1)).facts
+        return *await play(ward, calls, notes), (await journal_of(ward.store, 1)).facts
 
-    answer, facts = asyncio.run(run())
-    plain = expected(calls, notes)
+    answer, accepted, facts = asyncio.run(run())
+    plain, added = expected(calls)
+    assert accepted == added
     assert {f for f in facts.held.values() if isinstance(f, Observation)} == set(plain.observations)
     scored = ward.offline(facts)
     assert answer["as_of_h"] == scored.time_min[-1] / 60

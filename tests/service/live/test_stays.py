@@ -134,6 +134,53 @@ def test_the_same_observation_twice_counts_once_with_or_without_an_identifier(li
     assert live.get(STAY).json()["observations"] == 2
 
 
+@pytest.mark.parametrize("item", [
+    {"channel": "heart_rate", "value": 9_000.0, "unit": "/min"},
+    {"channel": "bed_angle", "value": 30.0, "unit": "deg"},
+    {"channel": "heart_rate", "value": None, "unit": "/min"},
+], ids=["rejected", "not read", "missing"])  # fmt: skip
+@pytest.mark.parametrize("name", [{}, {"observation_id": "a"}], ids=["nameless", "named"])
+def test_what_does_not_count_is_told_from_its_repetition_too(live, item, name):
+    item = {**item, "time_h": 1, **name}
+    post(live, item)
+    again = post(live, item, observed(2))
+    assert again["accepted"]["observations"] == 1
+    assert [(r["index"], r["reason"]) for r in again["rejected"]] == [(0, "duplicate")]
+    assert live.get(STAY).json()["observations"] == 2
+
+
+def test_a_note_that_no_model_reads_is_told_from_its_repetition(make_artifact, tmp_path):
+    deaf = load_artifact(make_artifact(tmp_path / "deaf"))
+    with TestClient(create_app(Settings(trusted_hosts=("testserver",)), deaf)) as client:
+        client.put(STAY, json={})
+        note = {"text": "stable", "time_h": 1}
+        assert post(client, notes=[note])["accepted"]["notes"] == 1
+        again = post(client, notes=[note])
+        assert again["accepted"]["notes"] == 0
+        assert [r["reason"] for r in again["rejected"]] == ["duplicate"]
+
+
+def test_a_copy_of_what_was_corrected_or_withdrawn_a_moment_ago_counts_no_more(live, scorer, store):
+    identifiers = post(live, observed(1, 80), observed(1, 120, channel="sbp", unit="mm[Hg]"), identifiers=True)
+    corrected, withdrawn = identifiers["identifiers"]
+    live.patch(f"{OBSERVATIONS}/{corrected}", json={"value": 150})
+    known = live.delete(f"{OBSERVATIONS}/{withdrawn}").json()["risk"]
+    again = post(live, observed(1, 80), observed(1, 120, channel="sbp", unit="mm[Hg]"))
+    assert again["accepted"]["observations"] == 0
+    assert again["risk"] == known
+    assert live.get(STAY).json()["current"][-1]["values"][0] == pytest.approx(known, abs=1e-6)
+    with TestClient(create_app(Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}"), scorer)) as another:
+        assert post(another)["risk"] == pytest.approx(known, abs=1e-6)
+
+
+def test_what_was_corrected_goes_by_the_identifier_that_it_was_given(live):
+    (identifier,) = post(live, observed(1, 80), identifiers=True)["identifiers"]
+    assert live.patch(f"{OBSERVATIONS}/{identifier}", json={"value": 90}).status_code == 200
+    (last,) = live.get(STAY).json()["last"]
+    assert (last["observation_id"], last["value"]) == (identifier, 90)
+    assert live.patch(f"{OBSERVATIONS}/{last['observation_id']}", json={"value": 95}).status_code == 200
+
+
 def test_one_identifier_for_two_facts_is_refused_and_nothing_is_kept(live):
     post(live, observed(1, 80, name="a"))
     refused = live.post(OBSERVATIONS, json={"observations": [observed(2, 80, name="b"), observed(3, 80, name="a")]})
