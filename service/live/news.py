@@ -8,9 +8,11 @@ from typing import Any
 
 from models.intake import Rejection
 from service.errors import invalid_input
+from service.intake_values import read_statics
 from service.live.facts import ContradictionError, Fact, Note, Observation, StayFacts
 from service.live.intake import Sent
-from service.live.reading import OUTSIDE_SOFT_LIMITS, Taken
+from service.live.reading import OUTSIDE_SOFT_LIMITS, Reader, Taken
+from service.live.schema import StayRequest
 from service.live.session import Known, is_listed
 from service.live.wording import Outcome
 
@@ -122,3 +124,10 @@ def tell(outcome: Outcome, fresh: Fresh, taken: Taken) -> None:
         for place in taken.flagged
     ]
     outcome.unused = sorted(taken.unused)
+
+
+def tell_statics(outcome: Outcome, request: StayRequest, reader: Reader) -> None:
+    """Says what became of the static values that were sent."""
+    _, rejected = read_statics(request.static, reader.vocabulary, [])
+    outcome.rejected = [ref.model_dump() for ref in rejected]
+    outcome.unused = sorted(request.static.keys() - reader.vocabulary.used_statics)

@@ -223,11 +223,33 @@ def test_a_score_may_be_asked_for_later_than_the_last_input_but_not_earlier(live
     assert post(live)["as_of_h"] == 1
 
 
+def test_a_correction_of_the_time_alone_leaves_when_it_became_known(live):
+    late = {**observed(1, 80, name="a"), "available_time_h": 5}
+    post(live, late, {"channel": "sbp", "time_h": 1, "value": 120, "unit": "mm[Hg]", "observation_id": "b"})
+    assert live.patch(f"{OBSERVATIONS}/a", json={"time_h": 2}).json()["as_of_h"] == 5
+    assert live.patch(f"{OBSERVATIONS}/a", json={"time_h": 6}).json()["as_of_h"] == 6
+    assert live.patch(f"{OBSERVATIONS}/a", json={"time_h": 2, "available_time_h": None}).json()["as_of_h"] == 2
+    assert live.patch(f"{OBSERVATIONS}/b", json={"time_h": 3}).json()["as_of_h"] == 3
+
+
+def test_static_values_that_do_not_count_are_named_as_in_a_whole_stay_s_answer(live):
+    static = {"age": {"value": 1e6, "unit": "a"}, "sex": None, "admission_weight": {"value": 70, "unit": "kg"}}
+    stated = live.put(STAY, json={"static": static}).json()
+    whole = live.post("/v1/score", json={"observations": [], "static": static}).json()
+    assert stated["rejected"] == whole["rejected"]
+    assert {(r["name"], r["reason"]) for r in stated["rejected"]} == {
+        ("age", "outside_hard_limits"),
+        ("sex", "missing"),
+    }
+    assert stated["unused"] == whole["unused"] == ["admission_weight"]
+
+
 def test_absolute_times_need_an_admission_that_then_stays(live):
     item = {"channel": "heart_rate", "time": "2026-01-31T08:30:00+09:00", "value": 80, "unit": "/min"}
     assert live.post(OBSERVATIONS, json={"observations": [item]}).status_code == 422
     assert live.put(STAY, json={"admission": "2026-01-31T08:00:00+09:00"}).status_code == 200
     assert post(live, item)["as_of_h"] == 0.5
+    assert live.put(STAY, json={"admission": "2026-01-30T23:00:00Z"}).status_code == 200
     assert live.put(STAY, json={"admission": "2026-01-31T07:00:00+09:00"}).status_code == 409
     future = {**item, "time": "2199-01-31T08:30:00+09:00"}
     assert live.post(OBSERVATIONS, json={"observations": [future]}).status_code == 422
