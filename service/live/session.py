@@ -165,6 +165,7 @@ class Session:
         saved: version of the state that the cache has; 0 for none.
         counted: bytes that the table of sessions counts for it.
         aside: the stay as another model knows it, which is tried or kept beside; it may be some entries behind.
+        doubted: whether the store may have more of the stay than is known here.
         lock: held by whoever changes it.
     """
 
@@ -173,4 +174,5 @@ class Session:
     saved: int = 0
     counted: int = 0
     aside: Known | None = None
+    doubted: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

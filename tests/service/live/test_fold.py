@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models.grid import GridKind
 from service.audit import NoAudit
 from service.batcher import Batcher
+from service.errors import Problem
 from service.live import fold, refolding
 from service.live.calls import LiveStays
 from service.live.facts import Observation, Profile, StayFacts
@@ -21,6 +22,7 @@ from service.live.restoring import journal_of
 from service.live.sessions import Sessions
 from service.live.settling import Call
 from service.live.stepper import Stepper
+from service.live.store import StoreError
 from service.live.watchers import Watchers
 from service.metrics import Metrics
 from service.selection import Origin
@@ -230,3 +232,33 @@ def test_so_many_states_are_kept_at_most_and_the_nearer_the_closer(count):
     ago = [kept[-1].committed - one.committed for one in kept]
     assert ago == sorted(ago, reverse=True)
     assert all(far <= 6 * near for far, near in pairwise(ago[:-1]))
+
+
+class Unsure(MemoryStore):
+    """A store whose connection is lost once, after it has kept what it was given."""
+
+    lost = False
+
+    async def append(self, *arguments, **options):
+        await super().append(*arguments, **options)
+        if not self.lost:
+            self.lost = True
+            raise StoreError("connection must last, got an end; start the store")
+
+
+def test_what_a_store_kept_without_saying_so_is_known_to_the_next_call(scorers):
+    ward = Ward(scorers["event"], Unsure())
+    sent = [Sent(name, "sbp", 60, 60, 120.0).body() for name in ("a", None)]
+
+    async def run():
+        await ward.call("admit")
+        with pytest.raises(Problem) as refused:
+            await ward.call("observe", observations=sent)
+        return refused.value.status_code, await ward.call("observe", observations=sent)
+
+    status, answer = asyncio.run(run())
+    assert status == 503
+    assert answer["revision"] == 3
+    assert answer["accepted"]["observations"] == 0
+    assert answer["as_of_h"] == 1
+    ward.inference.close()

@@ -429,6 +429,7 @@ def test_a_store_that_cannot_be_written_answers_503_and_keeps_what_it_had(live, 
         blocker.execute("ROLLBACK")
     assert live.get(STAY).json()["revision"] == known["revision"]
     assert post(live, observed(2, 120))["revision"] == known["revision"] + 1
+    assert 'reason="restored"' not in live.get("/metrics").text
 
 
 def test_a_store_of_another_release_is_refused_with_the_remedy(scorer, store):
