@@ -13,6 +13,7 @@ from models.disclaimer import DISCLAIMER_JA
 from models.record import from_plain
 from models.task import TaskSpec
 from service.app import create_app
+from service.live import restoring
 from service.live.answers import LiveBinaryAnswer, LiveMulticlassAnswer, LiveRegressionAnswer, StayPage, StayView
 from service.live.store import STORE_SCHEMA
 from service.settings import Settings
@@ -112,7 +113,9 @@ def test_what_is_said_late_is_scored_from_its_time_and_the_answer_says_so(live):
     assert post(live, observed(6, 90))["replayed_from_h"] is None
 
 
-def test_a_view_keeps_what_was_answered_beside_what_is_now_known(live):
+@pytest.mark.parametrize("few", [0, restoring.FEW], ids=["beside the event loop", "in it"])
+def test_a_view_keeps_what_was_answered_beside_what_is_now_known(live, few, monkeypatch):
+    monkeypatch.setattr(restoring, "FEW", few)
     risks = [post(live, observed(hour, 80 + hour, name=f"o{hour}"))["risk"] for hour in (1, 2, 3)]
     live.patch(f"{OBSERVATIONS}/o2", json={"value": 30, "unit": "/min"})
     view = StayView.model_validate(live.get(STAY).json())
