@@ -366,6 +366,19 @@ def test_deletion_leaves_nothing_of_a_stay_in_the_store(live, store):
     assert live.get(STAY).json()["observations"] == 0
 
 
+def test_a_stay_that_no_model_can_read_any_more_is_deleted_all_the_same(scorer, store):
+    app = create_app(Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}"), scorer)
+    with TestClient(app) as client:
+        client.put(STAY, json={})
+    with sqlite3.connect(store) as connection:
+        connection.execute("UPDATE entries SET payload = ?", (b"{}",))
+        connection.execute("DELETE FROM states")
+    with TestClient(create_app(Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}"), scorer)) as client:
+        assert client.post(OBSERVATIONS, json={}).status_code == 503
+        assert client.delete(STAY).status_code == 204
+    assert not any(held(store).values())
+
+
 def test_after_a_restart_the_next_answer_is_the_one_without_it(scorer, store):
     settings = Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}")
     risks = []
