@@ -110,6 +110,8 @@ class Columns:
             observations: in the sender's units.
             withdrawn_only: whether to look at nothing but what was withdrawn or corrected.
         """
+        if withdrawn_only and not self.gone:
+            return False
         wanted: dict[int, set[tuple[int, float]]] = {}
         for one in observations:
             if one.observation_id is None and one.value is not None:

@@ -13,7 +13,7 @@ from service.live.facts import ContradictionError, Fact, Note, Observation, Stay
 from service.live.intake import Sent
 from service.live.reading import OUTSIDE_SOFT_LIMITS, Reader, Taken
 from service.live.schema import StayRequest
-from service.live.session import Known, is_listed
+from service.live.session import Known
 from service.live.wording import Outcome
 
 OTHER_FACT = "must be another one for another observation"
@@ -98,10 +98,10 @@ def may_repeat(known: Known, fresh: Fresh, taken: Taken, *, late: bool) -> bool:
         taken: what the model makes of it.
         late: whether some of it lies before the open step.
     """
-    readings, identifiers = known.fold.readings, known.identifiers
+    readings = known.fold.readings
     if readings and not set(readings).isdisjoint(taken.readings):
         return True
-    if any(is_listed(fact) and identifiers.may_hold(fact.identifier) for fact in fresh.facts):
+    if known.identifiers.may_hold(fresh.facts):
         return True
     # The open step holds what counts there; what does not count, and what was withdrawn, is in the columns alone.
     counts = len(taken.readings) == len(fresh.observations)

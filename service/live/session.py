@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import orjson
 
 from models.errors import ArtifactError
@@ -24,6 +25,7 @@ SNAPSHOT_SCHEMA = 4
 OVERHEAD_BYTES = 2_000
 _LENGTHS = struct.Struct("<III")
 _ID_BYTES = 4
+FEW_BYTES = 2_000
 
 
 class Identifiers:
@@ -37,9 +39,15 @@ class Identifiers:
     def __init__(self, hashes: bytes = b"") -> None:
         self.hashes = bytearray(hashes)
 
-    def may_hold(self, identifier: str) -> bool:
-        """Whether the identifier may be known already."""
-        wanted = _hash(identifier)
+    def may_hold(self, facts: Iterable[Fact]) -> bool:
+        """Whether one of these may be known already; what need not be listed is passed over."""
+        wanted = [_hash(fact.identifier) for fact in facts if is_listed(fact)]
+        if len(self.hashes) > FEW_BYTES:  # one comparison of all is then faster than a search
+            held = np.frombuffer(bytes(self.hashes), "<u4")
+            return any(bool((held == int.from_bytes(one, "little")).any()) for one in wanted)
+        return any(self._holds(one) for one in wanted)
+
+    def _holds(self, wanted: bytes) -> bool:
         at = self.hashes.find(wanted)
         while at >= 0 and at % _ID_BYTES:
             at = self.hashes.find(wanted, at + 1)

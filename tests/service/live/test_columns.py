@@ -11,6 +11,7 @@ from service.live import columns as columns_module
 from service.live.columns import Codes, Columns
 from service.live.facts import Note, Observation, Profile, StayFacts
 from service.live.refolding import Held, refolded
+from service.live.session import Identifiers
 from service.live.stepper import Stepper
 from service.selection import Origin
 
@@ -116,3 +117,14 @@ def test_bytes_that_are_no_columns_are_refused():
     head, content = Columns.of(Codes(), facts_of([Observation(None, "sbp", 1.0, "mm[Hg]", 0, 0)])).to_plain()
     with pytest.raises(ArtifactError, match="columns must name"):
         Columns.from_plain(Codes(), {**head, "pairs": []}, content)
+
+
+@pytest.mark.parametrize("count", [3, 600], ids=["few", "many"])
+def test_a_listed_identifier_is_never_called_new(count):
+    facts = [Observation(f"id-{i}", "sbp", 120.0, "mm[Hg]", i, i) for i in range(count)]
+    facts += [Note(None, "note", "text", 0, 0), Observation(None, "sbp", None, "mm[Hg]", 0, 0)]
+    identifiers = Identifiers()
+    identifiers.add(facts)
+    assert all(identifiers.may_hold([fact]) for fact in facts)
+    assert not identifiers.may_hold([Observation("other", "sbp", 120.0, "mm[Hg]", 0, 0)])
+    assert not identifiers.may_hold([Observation(None, "sbp", 120.0, "mm[Hg]", 0, 0)])
