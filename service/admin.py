@@ -17,6 +17,9 @@ from service.routes import Service, standing
 from service.schema_answers import ModelStanding, TextModelStanding
 from service.served import Place
 from service.text.rollover import text_standing
+from service.watcher import Looked
+
+LOOK_AGAIN_S = "10"
 
 router = APIRouter(route_class=GuardedRoute, tags=["admin"])
 
@@ -48,8 +51,17 @@ class Standings(BaseModel):
     openapi_extra=needs(Scope.ADMIN),
 )
 async def look(request: Request) -> Standings:
-    """Asks MLflow at once, and answers when a version that is new has been taken, or refused; stays follow behind."""
-    await _changes(request).watcher.look()
+    """Asks MLflow at once, and answers when a version that is new has been taken, or refused; stays follow behind.
+
+    What takes longer than `SEQUELA_FETCH_TIMEOUT_S` goes on behind, and is no answer.
+    """
+    service: Service = request.app.state.service
+    seconds = service.settings.fetch_timeout_s
+    looked = await _changes(request).watcher.look(seconds=seconds)
+    if looked is None:
+        raise _unanswered(f"The look must end within {seconds:g} s, and goes on; see /readyz, or ask again.")
+    if looked is Looked.UNREACHED:
+        raise _unanswered("MLflow must answer, and it did not; start it or check MLFLOW_TRACKING_URI, and ask again.")
     return _standings(request)
 
 
@@ -70,6 +82,11 @@ async def rollback(request: Request, role: Role) -> Standings:
             "A version before must still be kept, or one be tried, and there is neither; point the alias back.",
         )
     return _standings(request)
+
+
+def _unanswered(detail: str) -> Problem:
+    headers = {"Retry-After": LOOK_AGAIN_S}
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, ProblemKind.UNAVAILABLE, detail, headers=headers)
 
 
 def _changes(request: Request) -> Changes:

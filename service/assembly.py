@@ -55,6 +55,7 @@ class Changes:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self.watcher.close()
             await self.rollover.close()
             self.background.close()
 

@@ -44,7 +44,7 @@ class Clock:
         else:
             minute = (time - self.admission) // MINUTE
         if abs(minute) > MAX_MINUTE:
-            raise TimeRefusedError(f"must lie within {MAX_HOURS:g} h of admission")
+            raise TimeRefusedError(f"must lie within {MAX_HOURS:.0f} h of admission")
         if minute > self._latest_minute:
             raise TimeRefusedError("must not lie in the future")
         return minute

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from models.errors import ArtifactError
 from service.logs import Event, log_event, log_failure
@@ -41,6 +42,14 @@ class Followed:
     refuse: Callable[[str, str], None]
 
 
+class Looked(Enum):
+    """What came of a look."""
+
+    WELL = auto()
+    FAILED = auto()
+    UNREACHED = auto()
+
+
 class Watcher:
     """Follows aliases.
 
@@ -54,24 +63,53 @@ class Watcher:
         self._names = [name for name in names if _moves(name.model)]
         self._told: dict[Followed, str] = {}
         self._looking = asyncio.Lock()
+        self._asked: set[asyncio.Task[Looked]] = set()
+        self._next: asyncio.Task[Looked] | None = None
 
     async def run(self) -> None:
         """Looks until it is cancelled; returns at once where no name can point elsewhere."""
         every, patience = self._settings.watch_s, 1
         while every and self._names:
             await asyncio.sleep(every * patience)
-            patience = 1 if await self.look() else min(2 * patience, MOST_PATIENCE)
+            async with self._looking:
+                looked = await self._look()
+            patience = 1 if looked is Looked.WELL else min(2 * patience, MOST_PATIENCE)
 
-    async def look(self) -> bool:
-        """Looks where all names point to, by one process; False if one failed."""
+    async def look(self, *, seconds: float) -> Looked | None:
+        """What came of a look that begins now, or after the one that goes on; None where it takes longer than this.
+
+        It then goes on behind. However many ask meanwhile, one more look begins for all of them.
+        """
+        if self._next is None:
+            self._next = task = asyncio.create_task(self._asked_for())
+            self._asked.add(task)
+            task.add_done_callback(self._asked.discard)
+        done, _ = await asyncio.wait({self._next}, timeout=seconds)
+        return done.pop().result() if done else None
+
+    async def close(self) -> None:
+        """Ends the looks that were asked for."""
+        for task in self._asked:
+            task.cancel()
+        await asyncio.gather(*self._asked, return_exceptions=True)
+
+    async def _asked_for(self) -> Looked:
         async with self._looking:
-            models = list(dict.fromkeys(name.model for name in self._names))
-            try:
-                found = dict(zip(models, await look_up(self._settings, models), strict=True))
-            except Exception as error:  # noqa: BLE001  # the models that answer go on, and the next look may do better
-                log_failure(Event.FAILED, error, request_id="")
-                return False
-            return all([await self._take(name, found[name.model]) for name in self._names])
+            self._next = None  # whoever asks from now on may have moved the name since
+            return await self._look()
+
+    async def _look(self) -> Looked:
+        """Looks where all names point to, by one process."""
+        models = list(dict.fromkeys(name.model for name in self._names))
+        try:
+            found = dict(zip(models, await look_up(self._settings, models), strict=True))
+        except Exception as error:  # noqa: BLE001  # the models that answer go on, and the next look may do better
+            log_failure(Event.FAILED, error, request_id="")
+            return Looked.FAILED
+        held = [await self._take(name, found[name.model]) for name in self._names]
+        if any(isinstance(one, UnreachableError) for one in found.values()):
+            return Looked.UNREACHED
+        return Looked.WELL if all(held) else Looked.FAILED
 
     async def _take(self, name: Followed, found: Found | ArtifactError | UnreachableError) -> bool:
         """Has a name stand for what was found; False if that failed."""

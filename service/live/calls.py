@@ -15,7 +15,7 @@ from service.live.intake import Intake
 from service.live.refusals import no_such_stay, unavailable
 from service.live.schema import CORRECTION, OBSERVATIONS, STAY, parse
 from service.live.session import Identifiers, Known
-from service.live.sessions import GoneError, Sessions
+from service.live.sessions import Sessions
 from service.live.settling import Call, Reply, Settling
 from service.live.store import StoreError
 from service.live.watchers import Watchers
@@ -74,7 +74,7 @@ class LiveStays:
         )
 
     async def delete(self, call: Call) -> None:
-        """`DELETE /v1/stays/{stay_id}`: removes the stay and all that was kept of it.
+        """`DELETE /v1/stays/{stay_id}`: removes the stay and all that was kept of it, whether or not it can be scored.
 
         Raises:
             Problem: 404 if there is none, 503 if the store fails.
@@ -82,13 +82,14 @@ class LiveStays:
         session = self.sessions.session(call.stay_id)
         async with session.lock:
             try:
-                known = await self.sessions.known(session)
+                head = await self.sessions.store.head(call.stay_id)
+                if head is None:
+                    raise no_such_stay()
+                seal = StaySeal(head.stay_id, head.secret)
                 # Before the deed: a stay that is gone must have a record of it, and no call could add it later.
-                self.audit.record(AuditEvent.DELETED, request_id=call.request_id, key=call.key, stay=known.seal)
-                gone = not await self.sessions.store.delete(known.number)
-                await self.sessions.cache.drop_states([known.number])
-            except GoneError:
-                raise no_such_stay() from None
+                self.audit.record(AuditEvent.DELETED, request_id=call.request_id, key=call.key, stay=seal)
+                gone = not await self.sessions.store.delete(head.number)
+                await self.sessions.cache.drop_states([head.number])
             except StoreError as error:
                 raise unavailable() from error
             finally:

@@ -14,7 +14,7 @@ from service.live.facts import Fact, Observation, StayFacts
 from service.live.fold import Fold, advance
 from service.live.intake import Intake
 from service.live.journal import Answered, correction_entry, facts_entry, profile_entry, withdrawal_entry
-from service.live.news import Fresh, may_repeat, only_new, tell, unrepeated
+from service.live.news import Fresh, may_repeat, only_new, tell, tell_statics, unrepeated
 from service.live.reading import Taken
 from service.live.refolding import refolded_from
 from service.live.restoring import journal_of
@@ -54,8 +54,7 @@ class Changes:
         facts: StayFacts | None = None
         wants_all = request.get("trajectory", False)
         late = known.fold.is_late(grid, taken.minutes)
-        said = late and known.columns.may_hold(fresh.facts)
-        if said or wants_all or may_repeat(known, fresh, taken):
+        if wants_all or may_repeat(known, fresh, taken, late=late):
             facts = await self._facts(known)
             fresh = only_new(fresh, facts)
             taken = reader.take(fresh.observations, fresh.notes)
@@ -135,7 +134,7 @@ class Changes:
         profile = self._intake.profile(request, known.stepper.reader)
         facts = StayFacts() if new else await self._facts(known)
         changed = profile != facts.profile
-        if facts.held and profile.admission != facts.profile.admission:
+        if facts.held and profile.admitted != facts.profile.admitted:
             raise Problem(
                 HTTPStatus.CONFLICT,
                 ProblemKind.CONFLICT,
@@ -146,6 +145,7 @@ class Changes:
             known, facts, AuditEvent.ADMITTED, lambda answered: profile_entry(profile, answered), counted=not new
         )
         draft.known.profile = profile
+        tell_statics(draft.outcome, request, known.stepper.reader)
         if changed and facts.held:
             draft.outcome.replayed_from_min = min(fact.known_min for fact in facts.held.values())
         return draft

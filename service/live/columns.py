@@ -100,17 +100,31 @@ class Columns:
                 else:
                     rows += _ROW.pack(fact.known_min, code, fact.value)
 
-    def may_hold(self, facts: Sequence[Fact]) -> bool:
-        """Whether one of these may have been said before: it may err towards "said", never towards "new"."""
-        if not self.whole:
-            return True
-        said = np.frombuffer(bytes(self.rows) + bytes(self.gone), ROW)
-        for fact in facts:
-            if not isinstance(fact, Observation) or fact.value is None:
-                return True
-            code = self.codes.number(fact.channel, fact.unit)
-            same = (said["minute"] == fact.known_min) & (said["code"] == code) & (said["value"] == fact.value)
-            if same.any():
+    def may_hold(self, observations: Sequence[Observation], *, withdrawn_only: bool = False) -> bool:
+        """Whether one of these that are known by their content may have been said before.
+
+        It may err towards "said", never towards "new". What has an identifier of its own, or no value, is passed over:
+        `Identifiers` knows it.
+
+        Args:
+            observations: in the sender's units.
+            withdrawn_only: whether to look at nothing but what was withdrawn or corrected.
+        """
+        if withdrawn_only and not self.gone:
+            return False
+        wanted: dict[int, set[tuple[int, float]]] = {}
+        for one in observations:
+            if one.observation_id is None and one.value is not None:
+                code = self.codes.number(one.channel, one.unit)
+                if code is None:  # the table is full: what has no code is in no row
+                    return True
+                wanted.setdefault(one.known_min, set()).add((code, one.value))
+        if not wanted:
+            return False
+        said = np.frombuffer(bytes(self.gone) + (b"" if withdrawn_only else bytes(self.rows)), ROW)
+        for minute, pairs in wanted.items():
+            then = said[said["minute"] == minute]
+            if not pairs.isdisjoint(zip(then["code"].tolist(), then["value"].tolist(), strict=True)):
                 return True
         return False
 

@@ -111,6 +111,8 @@ class Intake:
         if not {"time", "time_h", "available_time", "available_time_h"}.isdisjoint(request):
             times = request if {"time", "time_h"} & set(request) else {**request, "time_h": fact.time_min / 60}
             time_min, known_min = Times(clock).of((), times, places)
+            if {"available_time", "available_time_h"}.isdisjoint(request) and fact.known_min > fact.time_min:
+                known_min = max(time_min, fact.known_min)  # what nobody knew yet must not enter earlier scores
         if isinstance(fact, Note):
             text = request.get("text", fact.text)
             self._check_text((), text, places)

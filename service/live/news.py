@@ -8,9 +8,11 @@ from typing import Any
 
 from models.intake import Rejection
 from service.errors import invalid_input
+from service.intake_values import read_statics
 from service.live.facts import ContradictionError, Fact, Note, Observation, StayFacts
 from service.live.intake import Sent
-from service.live.reading import OUTSIDE_SOFT_LIMITS, Taken
+from service.live.reading import OUTSIDE_SOFT_LIMITS, Reader, Taken
+from service.live.schema import StayRequest
 from service.live.session import Known
 from service.live.wording import Outcome
 
@@ -87,18 +89,23 @@ def only_new(fresh: Fresh, facts: StayFacts) -> Fresh:
     return kept
 
 
-def may_repeat(known: Known, fresh: Fresh, taken: Taken) -> bool:
-    """Whether something may be known already; the stay's facts then decide."""
-    fold, identifiers = known.fold, known.identifiers
-    if fold.readings and not set(fold.readings).isdisjoint(taken.readings):
+def may_repeat(known: Known, fresh: Fresh, taken: Taken, *, late: bool) -> bool:
+    """Whether something may be known already; the stay's facts then decide.
+
+    Args:
+        known: the stay.
+        fresh: what was sent.
+        taken: what the model makes of it.
+        late: whether some of it lies before the open step.
+    """
+    readings = known.fold.readings
+    if readings and not set(readings).isdisjoint(taken.readings):
         return True
-    if fold.charted and not set(fold.charted).isdisjoint(taken.charted):
+    if known.identifiers.may_hold(fresh.facts):
         return True
-    return any(
-        fact.observation_id is not None and identifiers.may_hold(fact.observation_id)
-        for facts in (fresh.observations, fresh.notes)
-        for fact in facts
-    )
+    # The open step holds what counts there; what does not count, and what was withdrawn, is in the columns alone.
+    counts = len(taken.readings) == len(fresh.observations)
+    return known.columns.may_hold(fresh.observations, withdrawn_only=counts and not late)
 
 
 def tell(outcome: Outcome, fresh: Fresh, taken: Taken) -> None:
@@ -117,3 +124,10 @@ def tell(outcome: Outcome, fresh: Fresh, taken: Taken) -> None:
         for place in taken.flagged
     ]
     outcome.unused = sorted(taken.unused)
+
+
+def tell_statics(outcome: Outcome, request: StayRequest, reader: Reader) -> None:
+    """Says what became of the static values that were sent."""
+    _, rejected = read_statics(request.static, reader.vocabulary, [])
+    outcome.rejected = [ref.model_dump() for ref in rejected]
+    outcome.unused = sorted(request.static.keys() - reader.vocabulary.used_statics)

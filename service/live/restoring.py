@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import ParamSpec, TypeVar
 
 import orjson
 
@@ -16,6 +18,18 @@ from service.live.journal import Change, Journal, facts_of
 from service.live.session import Identifiers, Known, state_key
 from service.live.stepper import Stepper
 from service.live.store import ConflictError, Entry, StateCache, StayHead, StayStore, StoreError
+
+# Entries that are read in a few milliseconds; more of them would hold other calls up.
+FEW = 200
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def apart(entries: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the function returns; where so many entries make it slow, in a thread beside the event loop."""
+    if entries <= FEW:
+        return function(*args, **kwargs)
+    return await asyncio.to_thread(function, *args, **kwargs)
 
 
 async def cached(cache: StateCache, head: StayHead, stepper: Stepper, codes: Codes) -> Known | None:
@@ -74,7 +88,7 @@ async def journal_of(store: StayStore, number: int) -> Journal:
     if not entries:
         raise ConflictError("number must be a stay's, got one that was deleted; load the stay again")
     try:
-        return Journal().read(entries)
+        return await apart(len(entries), Journal().read, entries)
     except ArtifactError as error:
         raise StoreError(str(error)) from error
 

@@ -213,7 +213,7 @@ async def get_events(request: Request) -> Response:
 async def get_stay(request: Request) -> Response:
     """A stay: its risks with all that is known now, and as they were answered."""
     view = await stay_view(_live(request), _call(request, "GET stay", b""))
-    return Response(view.model_dump_json(), media_type=JSON)
+    return Response(view, media_type=JSON)
 
 
 @router.delete(

@@ -8,45 +8,61 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import orjson
 
 from models.errors import ArtifactError
 from service.audit import StaySeal
 from service.live.columns import Codes, Columns
-from service.live.facts import Fact, Profile
+from service.live.facts import Fact, Note, Profile
 from service.live.fold import Fold
 from service.live.reading import Charted, Reading
 from service.live.stepper import Stepper
 
 # Version of the bytes; a state of another one is made anew from the journal.
-SNAPSHOT_SCHEMA = 3
+SNAPSHOT_SCHEMA = 4
 # What a session takes beside its states, about.
 OVERHEAD_BYTES = 2_000
 _LENGTHS = struct.Struct("<III")
 _ID_BYTES = 4
+FEW_BYTES = 2_000
 
 
 class Identifiers:
-    """Which identifiers a stay's senders gave: four bytes each, so it may err towards "known", never towards "new"."""
+    """Which facts a stay has whose identifiers must be listed: four bytes each.
+
+    It may err towards "known", never towards "new".
+    """
 
     __slots__ = ("hashes",)
 
     def __init__(self, hashes: bytes = b"") -> None:
         self.hashes = bytearray(hashes)
 
-    def may_hold(self, identifier: str) -> bool:
-        """Whether the identifier may be known already."""
-        wanted = _hash(identifier)
+    def may_hold(self, facts: Iterable[Fact]) -> bool:
+        """Whether one of these may be known already; what need not be listed is passed over."""
+        wanted = [_hash(fact.identifier) for fact in facts if is_listed(fact)]
+        if len(self.hashes) > FEW_BYTES:  # one comparison of all is then faster than a search
+            held = np.frombuffer(bytes(self.hashes), "<u4")
+            return any(bool((held == int.from_bytes(one, "little")).any()) for one in wanted)
+        return any(self._holds(one) for one in wanted)
+
+    def _holds(self, wanted: bytes) -> bool:
         at = self.hashes.find(wanted)
         while at >= 0 and at % _ID_BYTES:
             at = self.hashes.find(wanted, at + 1)
         return at >= 0
 
     def add(self, facts: Iterable[Fact]) -> None:
-        """Takes in the identifiers that senders gave."""
+        """Takes in the identifiers of those that must be listed."""
         for fact in facts:
-            if fact.observation_id is not None:
-                self.hashes += _hash(fact.observation_id)
+            if is_listed(fact):
+                self.hashes += _hash(fact.identifier)
+
+
+def is_listed(fact: Fact) -> bool:
+    """Whether a fact is known by an identifier that no column tells: the sender's own, a note's, or of no value."""
+    return fact.observation_id is not None or isinstance(fact, Note) or fact.value is None
 
 
 def _hash(identifier: str) -> bytes:
@@ -157,6 +173,7 @@ class Session:
         saved: version of the state that the cache has; 0 for none.
         counted: bytes that the table of sessions counts for it.
         aside: the stay as another model knows it, which is tried or kept beside; it may be some entries behind.
+        doubted: whether the store may have more of the stay than is known here.
         lock: held by whoever changes it.
     """
 
@@ -165,4 +182,5 @@ class Session:
     saved: int = 0
     counted: int = 0
     aside: Known | None = None
+    doubted: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

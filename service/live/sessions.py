@@ -79,7 +79,7 @@ class Sessions:
             GoneError: if the store has no such stay.
             StoreError: if the store fails.
         """
-        if session.known is None:
+        if session.known is None or session.doubted:
             await self.refresh(session)
         if session.known is None:
             raise GoneError
@@ -111,7 +111,7 @@ class Sessions:
 
     def hold(self, session: Session, known: Known) -> None:
         """Puts a stay as it is known now into its place."""
-        session.known = known
+        session.known, session.doubted = known, False
         if self._held.get(session.stay_id) is session:
             self.recount(session)
             if known.version - session.saved >= SAVED_EVERY:

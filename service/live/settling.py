@@ -192,8 +192,8 @@ class Settling:
                 await store.append(known.number, known.version - 1, payload, at_s=now, kept=kept)
         except ConflictError:
             raise
-        except BaseException:  # whether the store has it nobody knows: only reading it again tells
-            self._sessions.distrust(session)
+        except BaseException:  # whether the store has it nobody knows: only looking there tells
+            session.doubted = True
             raise
 
     def _settle(self, session: Session, draft: Draft) -> None:

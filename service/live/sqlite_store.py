@@ -10,7 +10,7 @@ from typing import Any
 
 from service.live.commits import GroupCommit
 from service.live.sqlite_link import SqliteLink
-from service.live.store import CachedState, ConflictError, Entry, Kept, StayHead
+from service.live.store import STORE_SCHEMA, CachedState, ConflictError, Entry, Kept, StayHead
 
 HEAD = """
 SELECT number, stay_id, created_s, secret, e.version, e.at_s FROM stays
@@ -50,8 +50,8 @@ class SqliteStore:
         await self._link.close()
 
     async def check(self) -> None:
-        """Begins and ends a writing transaction."""
-        await self._writer.run(lambda connection: connection.execute("SELECT 1").fetchone())
+        """Writes the schema's version anew: a disk may be full that still lets a transaction begin."""
+        await self._writer.run(lambda connection: connection.execute(f"PRAGMA user_version={STORE_SCHEMA}").fetchone())
 
     async def create(
         self, stay_id: str, payload: bytes, *, at_s: float, secret: bytes, kept: Kept | None = None

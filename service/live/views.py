@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import orjson
 
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
-from models.scorer import MINUTES_PER_HOUR
+from models.scorer import MINUTES_PER_HOUR, Trajectories
 from service.audit import StaySeal
 from service.errors import Problem
 from service.live.answers import (
@@ -24,9 +24,10 @@ from service.live.facts import Observation, StayFacts
 from service.live.journal import Answered, Journal
 from service.live.reading import Reader
 from service.live.refusals import no_such_stay, unavailable
-from service.live.restoring import journal_of
+from service.live.restoring import apart, journal_of
 from service.live.retold import Retold
 from service.live.settling import Call
+from service.live.stepper import Stepper
 from service.live.store import ConflictError, StayHead, StoreError
 from service.schema_answers import ModelRef
 
@@ -36,40 +37,45 @@ LOOK_S = 1.0
 ALIVE_S = 15.0
 
 
-async def stay_view(live: LiveStays, call: Call) -> StayView:
-    """A stay with its trajectories.
+async def stay_view(live: LiveStays, call: Call) -> bytes:
+    """A stay with its trajectories: a `StayView` as JSON.
 
     Raises:
         Problem: 404 if there is none, 503 if the store fails, or no record of what is shown can be written.
     """
-    stay_id = call.stay_id
-    head, journal = await _journal(live, stay_id)
-    stepper = live.sessions.chosen(stay_id)
-    stays = stepper.reader.stays(journal.facts)
+    head, journal = await _journal(live, call.stay_id)
+    stepper = live.sessions.chosen(call.stay_id)
+    stays = await apart(journal.version, stepper.reader.stays, journal.facts)
     scored = await stepper.trajectory(stays)
-    hours = (scored.time_min / MINUTES_PER_HOUR).tolist()
-    task, risks = stepper.bundle.task, scored.risk.tolist()
-    shown = Answered(
-        "", int(scored.time_min[-1]), len(hours), (), stepper.scorer.digest, stepper.origin.version, journal.version
-    )
-    Retold(live.audit, call.request_id, call.key).view(StaySeal(stay_id, head.secret), shown, risks)
-    return StayView(
-        stay_id=stay_id,
-        revision=journal.version,
-        created=written(head.created_s),
-        updated=written(journal.answered[-1].at_s),
-        admission=journal.facts.profile.admission,
-        model=ModelRef(name=stepper.bundle.name, version=stepper.origin.version, digest=stepper.scorer.digest),
-        kind=str(task.kind),  # type: ignore[arg-type]  # the enum's three values
-        outputs=list(task.output_names),
-        as_of_h=hours[-1],
-        observations=len(journal.facts.observations),
-        notes=len(journal.facts.notes),
-        current=[Point(time_h=h, values=v) for h, v in zip(hours, risks, strict=True)],
-        answered=[_answered(a) for a in journal.answered],
-        last=_last(journal.facts, stepper.reader),
-        disclaimer=DISCLAIMER_EN,
-        disclaimer_ja=DISCLAIMER_JA,
+    end_min, steps, digest = int(scored.time_min[-1]), len(scored.time_min), stepper.scorer.digest
+    shown = Answered("", end_min, steps, (), digest, stepper.origin.version, journal.version)
+    Retold(live.audit, call.request_id, call.key).view(StaySeal(head.stay_id, head.secret), shown, scored.risk.tolist())
+    return await apart(journal.version, _view, head, journal, stepper, scored)
+
+
+def _view(head: StayHead, journal: Journal, stepper: Stepper, scored: Trajectories) -> bytes:
+    hours, task = (scored.time_min / MINUTES_PER_HOUR).tolist(), stepper.bundle.task
+    return (
+        StayView(
+            stay_id=head.stay_id,
+            revision=journal.version,
+            created=written(head.created_s),
+            updated=written(journal.answered[-1].at_s),
+            admission=journal.facts.profile.admission,
+            model=ModelRef(name=stepper.bundle.name, version=stepper.origin.version, digest=stepper.scorer.digest),
+            kind=str(task.kind),  # type: ignore[arg-type]  # the enum's three values
+            outputs=list(task.output_names),
+            as_of_h=hours[-1],
+            observations=len(journal.facts.observations),
+            notes=len(journal.facts.notes),
+            current=[Point(time_h=h, values=v) for h, v in zip(hours, scored.risk.tolist(), strict=True)],
+            answered=[_answered(a) for a in journal.answered],
+            last=_last(journal.facts, stepper.reader),
+            disclaimer=DISCLAIMER_EN,
+            disclaimer_ja=DISCLAIMER_JA,
+        )
+        .model_dump_json()
+        .encode()
     )
 
 
@@ -169,22 +175,23 @@ def _said(answered: Answered) -> dict[str, object]:
 
 def _last(facts: StayFacts, reader: Reader) -> list[LastObservation]:
     """The latest observation of every channel, without those that no score uses."""
-    latest: dict[str, Observation] = {}
-    observations = facts.observations
-    rejected = {place for place, _ in reader.take(observations, ()).rejected}
-    for place, fact in enumerate(observations):
+    latest: dict[str, tuple[str, Observation]] = {}
+    # A corrected fact keeps the identifier that its first content gave it.
+    held = [(identifier, fact) for identifier, fact in facts.held.items() if isinstance(fact, Observation)]
+    rejected = {place for place, _ in reader.take([fact for _, fact in held], ()).rejected}
+    for place, (identifier, fact) in enumerate(held):
         if place in rejected:
             continue
         before = latest.get(fact.channel)
-        if before is None or fact.time_min >= before.time_min:
-            latest[fact.channel] = fact
+        if before is None or fact.time_min >= before[1].time_min:
+            latest[fact.channel] = identifier, fact
     return [
         LastObservation(
-            observation_id=fact.identifier,
+            observation_id=identifier,
             channel=channel,
             value=fact.value,
             unit=fact.unit,
             time_h=fact.time_min / MINUTES_PER_HOUR,
         )
-        for channel, fact in sorted(latest.items())
+        for channel, (identifier, fact) in sorted(latest.items())
     ]

@@ -1,12 +1,18 @@
 """What an administrator may ask over HTTP: to look now where names of models point, and to go back."""
 
+import contextlib
 import json
+import socket
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
 from models.artifact import artifact_digest
+from service.app import create_app
 from service.keys import Scope, make_key, write_keys
+from service.selection import Origin, Source
+from service.settings import Settings
 from tests.service.live.served import PATIENCE_S, Served
 from tests.service.registry import Registry
 
@@ -103,6 +109,43 @@ def test_a_trial_ends_when_it_is_asked_for_and_the_version_is_not_tried_again(re
         (place,) = ward.ask("champion/rollback").json()["models"]
         assert (place["version"], place["aside"], place["phase"]) == ("1", "", "steady")
         assert ward.ask("look").json()["models"][0]["phase"] == "steady"
+
+
+@contextlib.contextmanager
+def mute():
+    """The address of somebody who takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def asking(scorer, monkeypatch, address, seconds):
+    """A client of a service whose MLflow is at this address."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE_S))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    settings = Settings(model="models:/mortality@champion", trusted_hosts=("testserver",), fetch_timeout_s=seconds)
+    return TestClient(create_app(settings, scorer, origin=Origin(Source.REGISTRY, "1")))
+
+
+def test_a_look_that_takes_too_long_is_refused_and_goes_on_while_scores_are_made(scorer, monkeypatch):
+    with mute() as address, asking(scorer, monkeypatch, address, 0.2) as client:
+        for _ in range(2):
+            refused = client.post("/v1/admin/models/look")
+            assert refused.status_code == 503
+            assert refused.headers["Retry-After"] == "10"
+            assert "within 0.2 s, and goes on" in refused.json()["detail"]
+            assert client.post("/v1/score", json=BODY).status_code == 200
+
+
+def test_a_look_without_mlflow_says_so_and_the_version_before_answers(scorer, monkeypatch):
+    with mute() as address:
+        pass  # nobody listens there any more
+    with asking(scorer, monkeypatch, address, PATIENCE_S) as client:
+        refused = client.post("/v1/admin/models/look")
+        assert refused.status_code == 503
+        assert refused.headers["Retry-After"] == "10"
+        assert "MLFLOW_TRACKING_URI" in refused.json()["detail"]
+        assert client.post("/v1/score", json=BODY).json()["model"]["version"] == "1"
 
 
 def test_nobody_else_may_ask(start):

@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 
@@ -141,3 +143,33 @@ def test_a_stay_that_another_replica_made_anew_ends_the_stream_of_the_old_one(sc
             return await heard()
 
     assert [part.split(b"\n")[0] for part in asyncio.run(run())] == [b": listening", b"event: score", b"event: deleted"]
+
+
+FULL = """
+import asyncio, resource, sys
+from pathlib import Path
+from service.live.sqlite_store import SqliteStore
+from service.live.store import StoreError
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]))
+    await store.open()
+    await store.check()
+    # As a full disk does, the file system takes no further byte; what exists may still be written over.
+    size = max(path.stat().st_size for path in Path(sys.argv[1]).parent.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        for _ in range(100):
+            await store.check()
+    except StoreError as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+def test_a_full_disk_is_no_store_that_takes_writes(tmp_path):
+    said = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "stays.sqlite3")], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.startswith("store must keep what it is given, got SQLITE_")

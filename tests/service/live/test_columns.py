@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from models.errors import ArtifactError
 from service.batcher import Batcher
+from service.live import columns as columns_module
 from service.live.columns import Codes, Columns
 from service.live.facts import Note, Observation, Profile, StayFacts
 from service.live.refolding import Held, refolded
+from service.live.session import Identifiers
 from service.live.stepper import Stepper
 from service.selection import Origin
 
@@ -95,12 +97,34 @@ def test_what_may_have_been_said_is_never_called_new():
     assert columns.may_hold([one])
     assert columns.may_hold([one._replace(time_min=30, known_min=90)])
     assert not columns.may_hold([one._replace(value=121.0), one._replace(time_min=61, known_min=61)])
+    assert columns.may_hold([one], withdrawn_only=True)
+    assert not columns.may_hold([one._replace(time_min=90, known_min=90)], withdrawn_only=True)
     columns.add([Note(None, "note", "text", 0, 0)])
     assert not columns.whole
-    assert columns.may_hold([one._replace(value=121.0)])
+    assert not columns.may_hold([one._replace(value=121.0)])
+
+
+def test_a_channel_that_the_full_table_has_no_number_for_may_have_been_said(monkeypatch):
+    monkeypatch.setattr(columns_module, "MOST_CODES", 1)
+    sbp, lactate = Observation(None, "sbp", 120.0, "mm[Hg]", 0, 0), Observation(None, "lactate", 2.0, "mmol/L", 0, 0)
+    columns = Columns.of(Codes(), facts_of([sbp, lactate]))
+    assert not columns.whole
+    assert columns.may_hold([lactate])
+    assert not columns.may_hold([sbp._replace(value=121.0)])
 
 
 def test_bytes_that_are_no_columns_are_refused():
     head, content = Columns.of(Codes(), facts_of([Observation(None, "sbp", 1.0, "mm[Hg]", 0, 0)])).to_plain()
     with pytest.raises(ArtifactError, match="columns must name"):
         Columns.from_plain(Codes(), {**head, "pairs": []}, content)
+
+
+@pytest.mark.parametrize("count", [3, 600], ids=["few", "many"])
+def test_a_listed_identifier_is_never_called_new(count):
+    facts = [Observation(f"id-{i}", "sbp", 120.0, "mm[Hg]", i, i) for i in range(count)]
+    facts += [Note(None, "note", "text", 0, 0), Observation(None, "sbp", None, "mm[Hg]", 0, 0)]
+    identifiers = Identifiers()
+    identifiers.add(facts)
+    assert all(identifiers.may_hold([fact]) for fact in facts)
+    assert not identifiers.may_hold([Observation("other", "sbp", 120.0, "mm[Hg]", 0, 0)])
+    assert not identifiers.may_hold([Observation(None, "sbp", 120.0, "mm[Hg]", 0, 0)])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from models.grid import GridKind
 from service.audit import NoAudit
 from service.batcher import Batcher
+from service.errors import Problem
 from service.live import fold, refolding
 from service.live.calls import LiveStays
 from service.live.facts import Observation, Profile, StayFacts
@@ -21,6 +22,7 @@ from service.live.restoring import journal_of
 from service.live.sessions import Sessions
 from service.live.settling import Call
 from service.live.stepper import Stepper
+from service.live.store import StoreError
 from service.live.watchers import Watchers
 from service.metrics import Metrics
 from service.selection import Origin
@@ -66,13 +68,12 @@ def histories(draw):
         position += size
         if draw(st.booleans()):
             calls.append(("post", draw(st.lists(st.sampled_from(facts[:position]), max_size=3, unique=True))))
-        named = [f for f in facts[:position] if f.name]
-        if named and draw(st.integers(0, 3)) == 0:
-            fact = draw(st.sampled_from(named))
+        if draw(st.integers(0, 3)) == 0:
+            identifier = as_fact(draw(st.sampled_from(facts[:position]))).identifier
             if draw(st.booleans()):
-                calls.append(("delete", fact.name))
+                calls.append(("delete", identifier))
             else:
-                calls.append(("patch", fact.name, draw(values), draw(minutes)))
+                calls.append(("patch", identifier, draw(values), draw(minutes)))
     notes = draw(st.lists(st.tuples(minutes, st.sampled_from(["stable", "worse", "安定"])), max_size=3))
     return calls, notes
 
@@ -97,18 +98,20 @@ class Ward:
         return self.stepper.scorer.score(self.stepper.reader.stays(facts))
 
 
-def expected(calls, notes):
-    """The final facts, by replaying the calls on plain dictionaries; and which calls are refused."""
-    facts = StayFacts(Profile(None, {"sex": "female"}))
+def expected(calls):
+    """The final facts, by replaying the calls on plain dictionaries; and how many every call of observations adds."""
+    facts, accepted = StayFacts(Profile(None, {"sex": "female"})), []
     for call in calls:
         if call[0] == "post":
+            before = len(facts.first)
             facts.add(as_fact(sent) for sent in call[1])
+            accepted.append(len(facts.first) - before)
         elif call[1] in facts.held and call[0] == "delete":
             facts.withdraw(call[1])
         elif call[1] in facts.held:
             before = facts.held[call[1]]
             facts.correct(call[1], before._replace(value=call[2], time_min=call[3], known_min=call[3]))
-    return facts
+    return facts, accepted
 
 
 def as_fact(sent):
@@ -117,11 +120,12 @@ def as_fact(sent):
 
 
 async def play(ward, calls, notes):
-    """Sends the calls, and returns the last answer."""
-    answer = await ward.call("admit", static={"sex": "female"})
+    """Sends the calls, and returns the last answer, and how many observations each was said to add."""
+    answer, accepted = await ward.call("admit", static={"sex": "female"}), []
     for call in calls:
         if call[0] == "post":
             answer = await ward.call("observe", observations=[sent.body() for sent in call[1]])
+            accepted.append(answer["accepted"]["observations"])
         else:
             journal = await journal_of(ward.store, 1)
             if call[1] not in journal.facts.held:
@@ -132,7 +136,7 @@ async def play(ward, calls, notes):
                 answer = await ward.call("correct", call[1], value=call[2], time_h=call[3] / 60)
     for minute, text in notes:
         answer = await ward.call("observe", notes=[{"time_h": minute / 60, "text": text}])
-    return answer
+    return answer, accepted
 
 
 @pytest.mark.parametrize(("every", "worth"), [(64, 4), (2, 0)], ids=["as served", "states kept often"])
@@ -148,11 +152,11 @@ def test_any_order_repetition_correction_or_withdrawal_ends_where_the_final_fact
     ward = Ward(scorers[grid])
 
     async def run():
-        answer = await play(ward, calls, notes)
-        return answer, (await journal_of(ward.store, 1)).facts
+        return *await play(ward, calls, notes), (await journal_of(ward.store, 1)).facts
 
-    answer, facts = asyncio.run(run())
-    plain = expected(calls, notes)
+    answer, accepted, facts = asyncio.run(run())
+    plain, added = expected(calls)
+    assert accepted == added
     assert {f for f in facts.held.values() if isinstance(f, Observation)} == set(plain.observations)
     scored = ward.offline(facts)
     assert answer["as_of_h"] == scored.time_min[-1] / 60
@@ -228,3 +232,33 @@ def test_so_many_states_are_kept_at_most_and_the_nearer_the_closer(count):
     ago = [kept[-1].committed - one.committed for one in kept]
     assert ago == sorted(ago, reverse=True)
     assert all(far <= 6 * near for far, near in pairwise(ago[:-1]))
+
+
+class Unsure(MemoryStore):
+    """A store whose connection is lost once, after it has kept what it was given."""
+
+    lost = False
+
+    async def append(self, *arguments, **options):
+        await super().append(*arguments, **options)
+        if not self.lost:
+            self.lost = True
+            raise StoreError("connection must last, got an end; start the store")
+
+
+def test_what_a_store_kept_without_saying_so_is_known_to_the_next_call(scorers):
+    ward = Ward(scorers["event"], Unsure())
+    sent = [Sent(name, "sbp", 60, 60, 120.0).body() for name in ("a", None)]
+
+    async def run():
+        await ward.call("admit")
+        with pytest.raises(Problem) as refused:
+            await ward.call("observe", observations=sent)
+        return refused.value.status_code, await ward.call("observe", observations=sent)
+
+    status, answer = asyncio.run(run())
+    assert status == 503
+    assert answer["revision"] == 3
+    assert answer["accepted"]["observations"] == 0
+    assert answer["as_of_h"] == 1
+    ward.inference.close()

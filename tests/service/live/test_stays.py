@@ -13,6 +13,7 @@ from models.disclaimer import DISCLAIMER_JA
 from models.record import from_plain
 from models.task import TaskSpec
 from service.app import create_app
+from service.live import restoring
 from service.live.answers import LiveBinaryAnswer, LiveMulticlassAnswer, LiveRegressionAnswer, StayPage, StayView
 from service.live.store import STORE_SCHEMA
 from service.settings import Settings
@@ -112,7 +113,9 @@ def test_what_is_said_late_is_scored_from_its_time_and_the_answer_says_so(live):
     assert post(live, observed(6, 90))["replayed_from_h"] is None
 
 
-def test_a_view_keeps_what_was_answered_beside_what_is_now_known(live):
+@pytest.mark.parametrize("few", [0, restoring.FEW], ids=["beside the event loop", "in it"])
+def test_a_view_keeps_what_was_answered_beside_what_is_now_known(live, few, monkeypatch):
+    monkeypatch.setattr(restoring, "FEW", few)
     risks = [post(live, observed(hour, 80 + hour, name=f"o{hour}"))["risk"] for hour in (1, 2, 3)]
     live.patch(f"{OBSERVATIONS}/o2", json={"value": 30, "unit": "/min"})
     view = StayView.model_validate(live.get(STAY).json())
@@ -132,6 +135,53 @@ def test_the_same_observation_twice_counts_once_with_or_without_an_identifier(li
     assert [r["reason"] for r in again["rejected"]] == ["duplicate", "duplicate"]
     assert again["risk"] == once["risk"]
     assert live.get(STAY).json()["observations"] == 2
+
+
+@pytest.mark.parametrize("item", [
+    {"channel": "heart_rate", "value": 9_000.0, "unit": "/min"},
+    {"channel": "bed_angle", "value": 30.0, "unit": "deg"},
+    {"channel": "heart_rate", "value": None, "unit": "/min"},
+], ids=["rejected", "not read", "missing"])  # fmt: skip
+@pytest.mark.parametrize("name", [{}, {"observation_id": "a"}], ids=["nameless", "named"])
+def test_what_does_not_count_is_told_from_its_repetition_too(live, item, name):
+    item = {**item, "time_h": 1, **name}
+    post(live, item)
+    again = post(live, item, observed(2))
+    assert again["accepted"]["observations"] == 1
+    assert [(r["index"], r["reason"]) for r in again["rejected"]] == [(0, "duplicate")]
+    assert live.get(STAY).json()["observations"] == 2
+
+
+def test_a_note_that_no_model_reads_is_told_from_its_repetition(make_artifact, tmp_path):
+    deaf = load_artifact(make_artifact(tmp_path / "deaf"))
+    with TestClient(create_app(Settings(trusted_hosts=("testserver",)), deaf)) as client:
+        client.put(STAY, json={})
+        note = {"text": "stable", "time_h": 1}
+        assert post(client, notes=[note])["accepted"]["notes"] == 1
+        again = post(client, notes=[note])
+        assert again["accepted"]["notes"] == 0
+        assert [r["reason"] for r in again["rejected"]] == ["duplicate"]
+
+
+def test_a_copy_of_what_was_corrected_or_withdrawn_a_moment_ago_counts_no_more(live, scorer, store):
+    identifiers = post(live, observed(1, 80), observed(1, 120, channel="sbp", unit="mm[Hg]"), identifiers=True)
+    corrected, withdrawn = identifiers["identifiers"]
+    live.patch(f"{OBSERVATIONS}/{corrected}", json={"value": 150})
+    known = live.delete(f"{OBSERVATIONS}/{withdrawn}").json()["risk"]
+    again = post(live, observed(1, 80), observed(1, 120, channel="sbp", unit="mm[Hg]"))
+    assert again["accepted"]["observations"] == 0
+    assert again["risk"] == known
+    assert live.get(STAY).json()["current"][-1]["values"][0] == pytest.approx(known, abs=1e-6)
+    with TestClient(create_app(Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}"), scorer)) as another:
+        assert post(another)["risk"] == pytest.approx(known, abs=1e-6)
+
+
+def test_what_was_corrected_goes_by_the_identifier_that_it_was_given(live):
+    (identifier,) = post(live, observed(1, 80), identifiers=True)["identifiers"]
+    assert live.patch(f"{OBSERVATIONS}/{identifier}", json={"value": 90}).status_code == 200
+    (last,) = live.get(STAY).json()["last"]
+    assert (last["observation_id"], last["value"]) == (identifier, 90)
+    assert live.patch(f"{OBSERVATIONS}/{last['observation_id']}", json={"value": 95}).status_code == 200
 
 
 def test_one_identifier_for_two_facts_is_refused_and_nothing_is_kept(live):
@@ -176,11 +226,33 @@ def test_a_score_may_be_asked_for_later_than_the_last_input_but_not_earlier(live
     assert post(live)["as_of_h"] == 1
 
 
+def test_a_correction_of_the_time_alone_leaves_when_it_became_known(live):
+    late = {**observed(1, 80, name="a"), "available_time_h": 5}
+    post(live, late, {"channel": "sbp", "time_h": 1, "value": 120, "unit": "mm[Hg]", "observation_id": "b"})
+    assert live.patch(f"{OBSERVATIONS}/a", json={"time_h": 2}).json()["as_of_h"] == 5
+    assert live.patch(f"{OBSERVATIONS}/a", json={"time_h": 6}).json()["as_of_h"] == 6
+    assert live.patch(f"{OBSERVATIONS}/a", json={"time_h": 2, "available_time_h": None}).json()["as_of_h"] == 2
+    assert live.patch(f"{OBSERVATIONS}/b", json={"time_h": 3}).json()["as_of_h"] == 3
+
+
+def test_static_values_that_do_not_count_are_named_as_in_a_whole_stay_s_answer(live):
+    static = {"age": {"value": 1e6, "unit": "a"}, "sex": None, "admission_weight": {"value": 70, "unit": "kg"}}
+    stated = live.put(STAY, json={"static": static}).json()
+    whole = live.post("/v1/score", json={"observations": [], "static": static}).json()
+    assert stated["rejected"] == whole["rejected"]
+    assert {(r["name"], r["reason"]) for r in stated["rejected"]} == {
+        ("age", "outside_hard_limits"),
+        ("sex", "missing"),
+    }
+    assert stated["unused"] == whole["unused"] == ["admission_weight"]
+
+
 def test_absolute_times_need_an_admission_that_then_stays(live):
     item = {"channel": "heart_rate", "time": "2026-01-31T08:30:00+09:00", "value": 80, "unit": "/min"}
     assert live.post(OBSERVATIONS, json={"observations": [item]}).status_code == 422
     assert live.put(STAY, json={"admission": "2026-01-31T08:00:00+09:00"}).status_code == 200
     assert post(live, item)["as_of_h"] == 0.5
+    assert live.put(STAY, json={"admission": "2026-01-30T23:00:00Z"}).status_code == 200
     assert live.put(STAY, json={"admission": "2026-01-31T07:00:00+09:00"}).status_code == 409
     future = {**item, "time": "2199-01-31T08:30:00+09:00"}
     assert live.post(OBSERVATIONS, json={"observations": [future]}).status_code == 422
@@ -294,6 +366,19 @@ def test_deletion_leaves_nothing_of_a_stay_in_the_store(live, store):
     assert live.get(STAY).json()["observations"] == 0
 
 
+def test_a_stay_that_no_model_can_read_any_more_is_deleted_all_the_same(scorer, store):
+    app = create_app(Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}"), scorer)
+    with TestClient(app) as client:
+        client.put(STAY, json={})
+    with sqlite3.connect(store) as connection:
+        connection.execute("UPDATE entries SET payload = ?", (b"{}",))
+        connection.execute("DELETE FROM states")
+    with TestClient(create_app(Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}"), scorer)) as client:
+        assert client.post(OBSERVATIONS, json={}).status_code == 503
+        assert client.delete(STAY).status_code == 204
+    assert not any(held(store).values())
+
+
 def test_after_a_restart_the_next_answer_is_the_one_without_it(scorer, store):
     settings = Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}")
     risks = []
@@ -360,6 +445,7 @@ def test_a_store_that_cannot_be_written_answers_503_and_keeps_what_it_had(live, 
         blocker.execute("ROLLBACK")
     assert live.get(STAY).json()["revision"] == known["revision"]
     assert post(live, observed(2, 120))["revision"] == known["revision"] + 1
+    assert 'reason="restored"' not in live.get("/metrics").text
 
 
 def test_a_store_of_another_release_is_refused_with_the_remedy(scorer, store):
