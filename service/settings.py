@@ -29,7 +29,7 @@
 | `SEQUELA_BODY_TIMEOUT_S` | how long a body may take to arrive | 30 |
 | `SEQUELA_MAX_OBSERVATIONS`, `SEQUELA_MAX_NOTES` | inputs of one stay | 50,000; 500 |
 | `SEQUELA_MAX_NOTE_CHARS`, `SEQUELA_MAX_STEPS` | length of a note; time steps of a stay | 20,000; 20,000 |
-| `SEQUELA_MAX_DOCUMENTS`, `SEQUELA_MAX_DOCUMENT_CHARS` | documents of a request; length of one, or of all with `attribution` | 64; 100,000 |
+| `SEQUELA_MAX_DOCUMENTS`, `SEQUELA_MAX_DOCUMENT_CHARS` | documents of a request; length of one | 64; 100,000 |
 | `SEQUELA_MAX_WAITING` | steps and requests that may wait for the model | 1024 |
 | `SEQUELA_CLOCK_TOLERANCE_S` | how far in the future a time may lie | 300 |
 | `SEQUELA_SHUTDOWN_TIMEOUT_S` | how long open requests may take after SIGTERM | 20 |
