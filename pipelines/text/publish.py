@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from models.text.bundle import TextBundle
 from pipelines.parent_tags import PARENT_DIGEST_TAG
 from pipelines.registry import HOLDOUT_FILE
 from pipelines.text.config import TextRunConfig
+from pipelines.text.metric_numbers import metric_numbers
 from pipelines.text.train import TrainedDocuments
 from pipelines.tracked_run import Package, TrackedRun, pinned
 from pipelines.tracking import quiet
@@ -46,9 +46,9 @@ class DocumentsPublication(TrackedRun):
         for row in trained.history:
             self.log_epoch(row)
         self.tag({"sequela.fingerprint": str(bundle.corpus["fingerprint"]), "sequela.task": str(bundle.task.kind)})
-        self.log_figures(dict(_numbers("holdout", trained.figures)))
+        self.log_figures(metric_numbers("holdout", trained.figures))
         for name, figures in trained.figures.get("rivals", {}).items():
-            self.log_figures(dict(_numbers(name, figures)))
+            self.log_figures(metric_numbers(name, figures))
         before = trained.members.pretrained
         if before is not None and before.course is not None:
             self.log_json("pretraining.json", {"epochs": before.course.history})
@@ -118,12 +118,3 @@ def _description(trained: TrainedDocuments) -> str:
     what = trained.bundle.task.description or f"{len(trained.bundle.task.labels)} labels of documents"
     hold_out = f"Hold-out of {trained.figures['documents']:,} documents: {shown}."
     return f"{what}. {hold_out}\n\n{DISCLAIMER_EN}\n\n{DISCLAIMER_JA}"
-
-
-def _numbers(name: str, figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for metric, entry in figures["metrics"].items():
-        # MLflow takes letters, digits and few marks in a metric's name; the label itself is in metrics.json.
-        plain = "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "_" for c in f"{name}/{metric}")
-        yield plain, entry["value"]
-        yield f"{plain}_low", entry["low"]
-        yield f"{plain}_high", entry["high"]

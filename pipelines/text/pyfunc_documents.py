@@ -16,6 +16,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from models.disclaimer import DISCLAIMER_EN
 from models.text.artifact import load_text_artifact
 from pipelines.text.document_score import risk_table
+from pipelines.text.pyfunc_rows import texts_and_ids
 
 
 class DocumentsPyfunc(PythonModel):
@@ -28,11 +29,13 @@ class DocumentsPyfunc(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """One row a document: `document_id`, `label`, `risk_<label>` of every label and the disclaimer."""
+        """One row a document: `document_id`, `label`, `risk_<label>` of every label and the disclaimer.
+
+        Raises:
+            DataError: if a text is missing.
+        """
         del context, params
-        texts = [str(text) for text in model_input["text"]]
-        given = model_input["document_id"] if "document_id" in model_input else range(len(texts))
-        return risk_table(self._scorer, texts, [str(i) for i in given]).assign(disclaimer=DISCLAIMER_EN)
+        return risk_table(self._scorer, *texts_and_ids(model_input)).assign(disclaimer=DISCLAIMER_EN)
 
 
 set_model(DocumentsPyfunc())

@@ -15,6 +15,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from models.disclaimer import DISCLAIMER_EN
 from models.text.tagging_artifact import load_tagging_artifact
+from pipelines.text.pyfunc_rows import texts_and_ids
 from pipelines.text.tagging_score import span_table
 
 
@@ -28,11 +29,13 @@ class TaggingPyfunc(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """One row a span: `document_id`, `start`, `end`, `label`, `probability` and the disclaimer."""
+        """One row a span: `document_id`, `start`, `end`, `label`, `probability` and the disclaimer.
+
+        Raises:
+            DataError: if a text is missing.
+        """
         del context, params
-        texts = [str(text) for text in model_input["text"]]
-        given = model_input["document_id"] if "document_id" in model_input else range(len(texts))
-        return span_table(self._tagger, texts, [str(i) for i in given]).assign(disclaimer=DISCLAIMER_EN)
+        return span_table(self._tagger, *texts_and_ids(model_input)).assign(disclaimer=DISCLAIMER_EN)
 
 
 set_model(TaggingPyfunc())

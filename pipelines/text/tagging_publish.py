@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 from models.disclaimer import DISCLAIMER_EN, DISCLAIMER_JA
 from models.text.tagging_artifact import GOLDEN_TEXTS
 from pipelines.registry import HOLDOUT_FILE
+from pipelines.text.metric_numbers import metric_numbers
 from pipelines.text.tagging_config import TaggingRunConfig
 from pipelines.text.tagging_train import TrainedTagger
 from pipelines.tracked_run import Package, TrackedRun, pinned
@@ -42,9 +42,9 @@ class TaggingPublication(TrackedRun):
         for row in trained.history:
             self.log_epoch(row)
         self.tag({"sequela.fingerprint": str(trained.bundle.corpus["fingerprint"]), "sequela.task": "tagging"})
-        self.log_figures(dict(_numbers("holdout", trained.figures)))
+        self.log_figures(metric_numbers("holdout", trained.figures))
         for name, figures in trained.figures.get("rivals", {}).items():
-            self.log_figures(dict(_numbers(name, figures)))
+            self.log_figures(metric_numbers(name, figures))
         self.log_json("metrics.json", trained.figures)
         self.log_json("history.json", {"epochs": trained.history})
         self.log_json("versions.json", trained.bundle.versions)
@@ -106,10 +106,3 @@ def _description(trained: TrainedTagger) -> str:
     what = trained.bundle.description or ", ".join(trained.bundle.labels)
     hold_out = f"Hold-out of {trained.figures['documents']:,} documents, exact spans: {shown}."
     return f"{what}. {hold_out}\n\n{DISCLAIMER_EN}\n\n{DISCLAIMER_JA}"
-
-
-def _numbers(name: str, figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for metric, entry in figures["metrics"].items():
-        yield f"{name}/{metric}", entry["value"]
-        yield f"{name}/{metric}_low", entry["low"]
-        yield f"{name}/{metric}_high", entry["high"]

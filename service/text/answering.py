@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,11 +47,13 @@ class Asked:
         request: what was sent.
         model: that answers.
         language: of the disclaimer.
+        read: characters of all documents as the model reads them, by Unicode's NFKC: what the answer costs.
     """
 
     request: ClassifyRequest | TagRequest
     model: TextModel
     language: Language
+    read: int = 0
 
     @property
     def texts(self) -> list[str]:
@@ -86,14 +89,14 @@ def read_classify(body: bytes, models: TextModels, settings: Settings, language:
     Raises:
         Problem: 422 with the places that do not hold, 404 without such a model.
     """
-    request = _parse(ClassifyRequest, body, settings)
-    return Asked(request, _chosen(request.model, models.classifiers()), request.disclaimer_language or language)
+    request, read = _parse(ClassifyRequest, body, settings)
+    return Asked(request, _chosen(request.model, models.classifiers()), request.disclaimer_language or language, read)
 
 
 def read_tag(body: bytes, models: TextModels, settings: Settings, language: Language) -> Asked:
     """Reads the body of `POST /v1/notes/tag`; raises as `read_classify` does."""
-    request = _parse(TagRequest, body, settings)
-    return Asked(request, _chosen(request.model, models.taggers()), request.disclaimer_language or language)
+    request, read = _parse(TagRequest, body, settings)
+    return Asked(request, _chosen(request.model, models.taggers()), request.disclaimer_language or language, read)
 
 
 def classify(asked: Asked) -> Answered:
@@ -154,18 +157,30 @@ def all_models(models: TextModels, language: Language) -> TextModelsAnswer:
     )
 
 
-def _parse(schema: type[R], body: bytes, settings: Settings) -> R:
+def _parse(schema: type[R], body: bytes, settings: Settings) -> tuple[R, int]:
     try:
         request = schema.model_validate(read_strict(body))
     except ValidationError as error:
         raise from_validation(error, known=FIELD_NAMES) from None
     if len(request.documents) > settings.max_documents:
         raise invalid_input([(("documents",), f"must hold at most {settings.max_documents} documents")])
+    limit, together = settings.max_document_chars, 0
     for number, document in enumerate(request.documents):
-        if len(document.text) > settings.max_document_chars:
-            message = f"must be of at most {settings.max_document_chars} characters"
+        read = _characters_read(document.text, limit)
+        together += read
+        if read > limit:
+            message = f"must be of at most {limit} characters, as sent and by Unicode's NFKC"
             raise invalid_input([(("documents", number, "text"), message)])
-    return request
+    if isinstance(request, ClassifyRequest) and request.attribution and together > limit:
+        raise invalid_input([(("attribution",), f"must be asked for at most {limit} characters of all documents")])
+    return request, together
+
+
+def _characters_read(text: str, limit: int) -> int:
+    """Characters that a model reads: NFKC makes up to eighteen of one, and every one costs time and memory."""
+    if len(text) > limit:
+        return len(text)
+    return max(len(text), len(unicodedata.normalize("NFKC", text)))
 
 
 def _chosen(name: str | None, models: Mapping[str, TextModel]) -> TextModel:

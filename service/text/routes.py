@@ -120,7 +120,7 @@ async def text_models(request: Request, texts: Shared) -> TextModelsAnswer:
 async def _answer(request: Request, texts: TextService, read: _Read, work: _Work) -> Response:
     body = await read_json(request, seconds=texts.settings.body_timeout_s)
     asked = await texts.lanes.run(len(body), read, body, texts.models, texts.settings, _language(request))
-    answered = await texts.lanes.run(asked.characters, work, asked)
+    answered = await texts.lanes.run(asked.read, work, asked)
     counts = {"documents": len(asked.texts), "characters": asked.characters}
     version = asked.model.origin.version or ""
     texts.metrics.count_documents(asked.model.name, counts["documents"])

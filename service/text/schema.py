@@ -53,7 +53,11 @@ class ClassifyRequest(DocumentsRequest):
     """Documents to classify."""
 
     attribution: Annotated[
-        bool, Field(description="Whether it is wanted what each named label's risk rests on, token by token.")
+        bool,
+        Field(
+            description="Whether it is wanted what each named label's risk rests on, token by token; for as many "
+            "characters of all documents as one alone may have."
+        ),
     ] = False
 
 

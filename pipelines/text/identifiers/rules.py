@@ -26,12 +26,13 @@ _NUMBERED = (
     r"|policy|member\ id|medicare|medicaid"
 )
 _NUMBERED_JA = (
-    "患者番号|カルテ番号|診察券番号|診察番号|診療録番号|患者ID|患者id|ID番号|登録番号|保険証番号|被保険者番号|保険者番号"
+    "患者番号|カルテ番号|カルテ(?=\\s?[Nn][Oo])|診察券番号|診察番号|診療録番号|患者ID|患者id|ID番号|登録番号|保険証番号|被保険者番号|保険者番号"
     "|受付番号|マイナンバー|個人番号"
 )
 
 _RULES: tuple[tuple[IdentifierKind, str], ...] = (
-    (IdentifierKind.EMAIL, r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"),
+    # From the first character of the address alone: elsewhere a long run of letters would be read once a letter.
+    (IdentifierKind.EMAIL, r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"),
     # 03/17/2008, 3-17-08, 2008-03-17, 2008.3.17
     (IdentifierKind.DATE, rf"(?<![\d/.-]){_NUMBER_OF_MONTH}([/-]){_DAY}\1(?:19|20)?\d\d(?![\d/-])"),
     (IdentifierKind.DATE, rf"(?<![\d/.-]){_DAY}([/.-]){_NUMBER_OF_MONTH}\1(?:19|20)\d\d(?![\d/-])"),
@@ -54,6 +55,7 @@ _RULES: tuple[tuple[IdentifierKind, str], ...] = (
         r"(?<![\d-])(?:\+81[- ]?|0(?=(?:[-()]?\d){9,10}(?!\d)))\d{1,4}[-(]\d{1,4}[-)]\d{3,4}(?![\d-])",
     ),
     (IdentifierKind.PHONE, r"(?<![\d.])0[789]0\d{8}(?!\d)"),
+    (IdentifierKind.PHONE, r"(?<!\d)\(0\d{1,4}\)\s?\d{1,4}-\d{4}(?!\d)"),
     (IdentifierKind.PHONE, r"\+(?:[2-9]\d{0,2})(?:[- ]\d{2,5}){2,4}(?!\d)"),
     (
         IdentifierKind.PHONE,
@@ -64,11 +66,12 @@ _RULES: tuple[tuple[IdentifierKind, str], ...] = (
     (IdentifierKind.RECORD_NUMBER, r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])"),
     (
         IdentifierKind.RECORD_NUMBER,
-        rf"(?i:\b(?:{_NUMBERED})\b)(?i:\s*(?:number|no\.?|num|nr|id|is|was|\#|:|\.))*\s*"
+        rf"(?i:(?<![A-Za-z0-9])(?:{_NUMBERED})(?![A-Za-z]))(?i:\s*(?:number|no\.?|num|nr|id|is|was|\#|:|\.))*\s*"
         r"[A-Za-z]{0,3}-?\d[\d-]{3,}\d",
     ),
     (IdentifierKind.RECORD_NUMBER, rf"(?:{_NUMBERED_JA})\s?(?:は|:|;|\.|No\.?|#)*\s*[A-Za-z]{{0,3}}-?\d[\d-]{{3,}}"),
     (IdentifierKind.RECORD_NUMBER, r"(?<![A-Za-z])ID\s?[:#]\s?[A-Za-z]{0,3}-?\d[\d-]{3,}"),
+    (IdentifierKind.RECORD_NUMBER, r"(?<![A-Za-z])ID\s?\d{6,}"),
     # 12 Oak Street, P.O. Box 12, Springfield, IL 62704; 〒100-0001, 東京都千代田区, 1丁目2番地
     (
         IdentifierKind.ADDRESS,

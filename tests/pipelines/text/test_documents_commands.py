@@ -10,11 +10,15 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, _validate_metric_name
 
 from models.disclaimer import DISCLAIMER_EN
+from models.errors import DataError
 from pipelines.cli import main
 from pipelines.text.corpus_files import write_corpus
 from pipelines.text.document_gate import judge_classifier
+from pipelines.text.metric_numbers import metric_numbers
+from pipelines.text.pyfunc_rows import texts_and_ids
 from tests.pipelines.text.test_documents_training import corpus
 
 CONFIG = """
@@ -97,6 +101,23 @@ def test_what_mlflow_carries_classifies_texts(place: Path) -> None:
         found = model.predict(pd.DataFrame({"text": ["cough and wheeze", "valve murmur"]}))
     assert set(found["disclaimer"]) == {DISCLAIMER_EN}
     assert found.filter(like="risk_").sum(axis=1).tolist() == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize("absent", [None, float("nan")])
+def test_a_missing_text_is_refused_and_not_read_as_a_word(absent: object) -> None:
+    with pytest.raises(DataError, match="got 1 of 2 without one"):
+        texts_and_ids(pd.DataFrame({"text": ["cough", absent]}))
+
+
+def test_every_label_keeps_its_own_numbers_in_mlflow() -> None:
+    labels = ("陽性", "陰性", "a/b", "a|b", "../x", "y" * 300, "T:E", 'q"', "陽性_low")
+    entries = {f"f1_{label}": {"value": 3 * i + 1, "low": 3 * i, "high": 3 * i + 2} for i, label in enumerate(labels)}
+    numbers = metric_numbers("holdout", {"metrics": entries})
+    assert sorted(numbers.values()) == list(range(3 * len(labels)))
+    assert "holdout/f1_陽性" in numbers
+    for name in numbers:
+        _validate_metric_name(name)
+        assert len(name) <= MAX_ENTITY_KEY_LENGTH
 
 
 def test_a_model_is_promoted_through_the_gate_on_its_own_hold_out(

@@ -168,6 +168,25 @@ def test_a_document_beyond_the_limit_is_refused_by_its_place(scorer, text_models
     assert refused.json()["errors"][0]["loc"] == ["documents", 1, "text"]
 
 
+@pytest.mark.parametrize(
+    ("documents", "attribution", "place"),
+    [
+        (["\ufdfa"], False, ["documents", 0, "text"]),  # eighteen characters by NFKC
+        (["x" * 6, "y" * 6], True, ["attribution"]),
+        (["x" * 6, "y" * 6], False, None),
+        (["x" * 6], True, None),
+    ],
+)
+def test_what_costs_more_than_a_document_of_the_limit_is_refused(
+    scorer, text_models, named, documents, attribution, place
+):
+    settings = Settings(trusted_hosts=("testserver",), text_models=named, device="cpu", max_document_chars=10)
+    with TestClient(create_app(settings, scorer, texts=text_models)) as client:
+        answer = client.post(CLASSIFY, json=asked("ward", *documents, attribution=attribution))
+    assert answer.status_code == (200 if place is None else 422)
+    assert place is None or answer.json()["errors"][0]["loc"] == place
+
+
 def test_without_models_of_documents_the_operator_is_told_how(client):
     refused = client.post(CLASSIFY, json=asked("ward"))
     assert refused.status_code == 404

@@ -124,11 +124,41 @@ def test_full_width_digits_hide_nothing(kind, seeded, data):
         "患者さんは３８．５℃の発熱あり。水様便と濾胞様の変化を認めた。家族様より。",
         "白血球12000/μL、CRP 5.3mg/dL、血圧120/80mmHg。お母さんと来院。摂氏38度。",
         "左上葉に28mmの不整形腫瘤。胸水なし。多様な陰影、同様の所見。",
+        "A Sister Mary Joseph nodule; the son was well. Identity 2 of ID cards.",
+        "スリガラス様の陰影、ヘルパーさんが来訪。リハビリの先生。キーパーソン：なし。患者：めまいあり。",
         "S1.2.3に陰影、S8.9.10は保たれる。T1.2.3ではない。",
     ],
 )
 def test_clinical_text_without_identifiers_is_left_alone(text):
     assert find(text) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("name", "フリガナ：ヤマダ　タロウ"),
+        ("name", "ﾌﾘｶﾞﾅ：ﾔﾏﾀﾞ ﾀﾛｳ"),
+        ("name", "氏名：やまだ たろう"),
+        ("name", "主治医 佐藤。"),
+        ("name", "担当はDr. Okonkwoである"),
+        ("name", "紹介状Mary Johnsonより"),
+        ("name", "Seen by Dr. van der Meulen."),
+        ("name", "His wife, Susan, called."),
+        ("record_number", "MRN1234567"),
+        ("record_number", "番号MRN 1234567"),
+        ("record_number", "カルテNo.123456"),
+        ("record_number", "ID 1234567"),
+        ("phone", "（０３）１２３４－５６７８"),
+    ],
+)
+def test_other_ways_of_writing_are_found_too(kind, text):
+    assert kind in kinds(text)
+
+
+@pytest.mark.parametrize("part", ["a", "A", "X", "Aa-", "A.", "-", "0-", " ", "田", "市", "佐藤 ", "MRN ", "a@"])
+def test_a_long_run_of_one_part_is_scanned_as_fast_as_other_text(part):
+    # Rules that read it again from its every letter would not end here.
+    scan([part * 60_000])
 
 
 def test_findings_are_sorted_do_not_overlap_and_lie_in_the_text():
