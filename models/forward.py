@@ -64,7 +64,7 @@ def score_logits(
     """Logits of every time step of every stay, in evaluation mode and without a gradient.
 
     Args:
-        network: left in the mode in which it came.
+        network: it and each of its parts are left in the mode in which they came.
         encoded: the stays' time steps.
         rows: stays that are scored at once; stays of similar length go together.
         truncation_length: time steps of a chunk. A bidirectional network reads whole stays instead.
@@ -117,18 +117,19 @@ def _chunks(
     truncation_length: int,
     device: torch.device | str | None,
 ) -> Iterator[tuple[Cut, NDArray[Any]]]:
-    was_training = network.training
+    # Each for itself: an ensemble that was just put together is in training mode, and its members are not.
+    training = [part for part in network.modules() if part.training] if network.training else []
     # Moving a recurrent layer, even to where it is, rebuilds its list of weights: another thread may be reading it.
     if device is not None and torch.device(device) != _parameter(network).device:
         network.to(device)
-    if was_training:
+    if training:
         network.eval()
     order = np.argsort(-encoded.lengths, kind="stable")
     length = truncation_length if network.streams else max(int(encoded.lengths.max(initial=1)), 1)
     for begin in range(0, len(order), rows):
         yield from _score_group(network, read, encoded, order[begin : begin + rows], length)
-    if was_training:
-        network.train()
+    for part in training:
+        part.training = True
 
 
 def _score_group(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from models.cells import Cell
 from models.cut import Cut, gather
 from models.encoded import Encoded
-from models.forward import cut_chunk, hidden_states, score_logits
+from models.ensemble import Ensemble
+from models.forward import cut_chunk, hidden_states, score_logits, score_members
 from models.network import NetworkConfig, RecurrentNetwork
 from models.notes import NotesConfig
 from models.pooling import Pooling
@@ -136,3 +137,14 @@ def test_hidden_states_of_one_stay_end_in_the_carried_state() -> None:
     cut = Cut(encoded.step_offsets[[3]], encoded.lengths[[3]], np.ones(1, dtype=bool))
     _, after = network(cut_chunk(encoded, cut), network.initial_state(1))
     np.testing.assert_allclose(states[:, -1], after.tensors[0][:, 0].detach().numpy(), rtol=0, atol=1e-6)
+
+
+def test_every_part_of_a_network_is_left_in_the_mode_in_which_it_came() -> None:
+    network = network_of(output_dropout=0.5).eval()
+    ensemble = Ensemble([network])  # in training mode, as every module that was just made
+    score_members(ensemble, encoded_of(LENGTHS))
+    assert ensemble.training
+    assert not any(part.training for part in network.modules())
+    network.train()
+    score_logits(network, encoded_of(LENGTHS))
+    assert all(part.training for part in network.modules())

@@ -37,7 +37,11 @@ TABLES = {
     "task": {"outcome": "in_hospital_death"},
     "split": {"key": "m", "train": 0.4, "validation": 0.15, "calibration": 0.2, "test": 0.25},
     "encoding": {"grid": "fixed", "width_h": 6.0},
-    "network": {"hidden_size": 4, "skip_pieces": 2},
+    "network": {
+        "hidden_size": 4,
+        "skip_pieces": 2,
+        "output_dropout": 0.5,
+    },  # none of it may be left when stays are scored
     "ensemble": {
         "members": 6,
         "folds": FOLDS,
