@@ -49,9 +49,8 @@ def unrepeated(sent: Sent) -> Fresh:
     """
     facts = sent.facts
     named = [fact.observation_id for fact in facts if fact.observation_id is not None]
-    distinct = dict.fromkeys(facts)
     fresh = Fresh(sent.observations, sent.notes, range(len(sent.observations)), range(len(sent.notes)))
-    repeats = len(distinct) < len(facts) or len(set(named)) < len(named)
+    repeats = len(set(facts)) < len(facts) or len(set(named)) < len(named)
     return only_new(fresh, StayFacts()) if repeats else fresh
 
 
@@ -94,26 +93,17 @@ def may_repeat(known: Known, fresh: Fresh, taken: Taken) -> bool:
         return True
     if fold.charted and not set(fold.charted).isdisjoint(taken.charted):
         return True
-    return any(
-        fact.observation_id is not None and identifiers.may_hold(fact.observation_id)
-        for facts in (fresh.observations, fresh.notes)
-        for fact in facts
-    )
+    named = [fact.observation_id for fact in fresh.facts if fact.observation_id is not None]
+    return any(map(identifiers.may_hold, named))
 
 
 def tell(outcome: Outcome, fresh: Fresh, taken: Taken) -> None:
     """Says what became of what was sent."""
     outcome.observations, outcome.notes = len(fresh.observations), len(fresh.notes)
-    places = fresh.places
-    outcome.rejected = [
-        *fresh.repeated,
-        *(
-            {"input": "observation", "index": places[place], "name": None, "reason": reason}
-            for place, reason in taken.rejected
-        ),
-    ]
-    outcome.flagged = [
-        {"input": "observation", "index": places[place], "name": None, "reason": OUTSIDE_SOFT_LIMITS}
-        for place in taken.flagged
-    ]
+    outcome.rejected = fresh.repeated + [_input(fresh.places[place], reason) for place, reason in taken.rejected]
+    outcome.flagged = [_input(fresh.places[place], OUTSIDE_SOFT_LIMITS) for place in taken.flagged]
     outcome.unused = sorted(taken.unused)
+
+
+def _input(place: int, reason: str) -> dict[str, Any]:
+    return {"input": "observation", "index": place, "name": None, "reason": reason}
