@@ -15,31 +15,13 @@ from models.clock import CLOCK, clock_features
 from models.encoding import Encoding
 from models.errors import DataError
 from models.grid import GridKind
+from models.live_input import LiveInput
 from models.live_record import NEVER, Records
 from models.lone_encoding import LoneEncoder
 from models.stay import Floats, Ints
 
 # So few stays cost less one by one than side by side.
 FEW = 3
-
-
-@dataclass(frozen=True, slots=True)
-class LiveInput:
-    """What enters at one time step of one stay.
-
-    Args:
-        time_min: minute at which the step is stamped (`GridSpec.stamp`).
-        channel: (m,) the encoding's channels observed in the step, in any order.
-        value: (m,) values in canonical units.
-        minute: (m,) minutes of the observations; None: all at `time_min`.
-        notes: texts that enter at the step; not read by a model without notes.
-    """
-
-    time_min: int
-    channel: Sequence[int] = ()
-    value: Sequence[float] = ()
-    minute: Sequence[int] | None = None
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -100,11 +82,8 @@ class LiveEncoder:
         given = records.copy() if len(inputs) > 1 else None
         features = np.empty((len(inputs), self._width), dtype=np.float32)
         for row, one in enumerate(inputs):
-            minutes = one.minute
-            found = None
-            if minutes is None or (len(minutes) == len(one.channel) and all(m == one.time_min for m in minutes)):
-                found = self._lone.step(records, row, one.time_min, one.channel, one.value)
-            if found is None:
+            found = self._lone.step(records, row, one)
+            if found is None:  # the other way says what does not fit
                 try:
                     found = self._many(records[row : row + 1], [one])[0]
                 except DataError:

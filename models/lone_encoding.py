@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import repeat
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from models import running
 from models.channel_encoding import HUNDRED, NEVER_GAP, Feature
 from models.clock import CLOCK, WEEK_H
 from models.encoding import Encoding
+from models.live_input import LiveInput
 from models.live_record import NEVER, Records
 
 _STAMP, _STATISTICS = struct.Struct("<q"), struct.Struct(f"<{running.STATISTICS}d")
@@ -25,6 +28,8 @@ _MINUTES_A_DAY = 60.0 * 24.0
 _ON_STEP = (Feature.MASK, Feature.GAP, Feature.DELTA)
 
 Bytes = memoryview
+# Values by channel and minute.
+Series = dict[int, dict[int, list[float]]]
 
 
 class LoneEncoder:
@@ -50,42 +55,38 @@ class LoneEncoder:
         self._mask = self._place.get(Feature.MASK)
         self._places: tuple[np.dtype[np.void] | None, list[int]] = (None, [])
 
-    def step(
-        self, records: Records, row: int, time_min: int, channel: Sequence[int], value: Sequence[float]
-    ) -> NDArray[np.float32] | None:
+    def step(self, records: Records, row: int, one: LiveInput) -> NDArray[np.float32] | None:
         """(width,) features of the step of one stay; its record becomes that after it.
 
         Args:
             records: of several stays, in one piece.
             row: which of them.
-            time_min: minute at which the step is stamped, and of all its observations.
-            channel: (m,) the encoding's channels.
-            value: (m,) values in canonical units.
+            one: what enters.
 
         Returns:
-            None where the observations are not of the model's own channels, ascending, each with a finite value, or
-            the step does not follow the one before.
+            None where that does not fit the encoding or the state.
         """
         stamp_at, since_at, statistics_at, summary_at, static_at, static_end = self._offsets(records.dtype)
-        size = records.dtype.itemsize
+        size, stamp = records.dtype.itemsize, one.time_min
         record = records.view(np.uint8).data[row * size : (row + 1) * size]
         (before,) = _STAMP.unpack_from(record, stamp_at)
-        if time_min < before + self._apart or not self._fits(channel, value):
+        series = self._series(one, before + self._apart)
+        if series is None:
             return None
-        self._accumulate(record[statistics_at:summary_at], record[summary_at:static_at], time_min, channel, value)
+        self._accumulate(record[statistics_at:summary_at], record[summary_at:static_at], series)
         features = np.empty(self._width, dtype=np.float32)
         clock = self._count * self._per
         written = features.view(np.uint8).data
         written[: clock * _FLOAT_BYTES] = record[summary_at:static_at]
         written[(clock + len(CLOCK)) * _FLOAT_BYTES :] = record[static_at:static_end]
         begun = before != NEVER
-        features[clock : clock + len(CLOCK)] = self._clock(time_min, before if begun else time_min)
+        features[clock : clock + len(CLOCK)] = self._clock(stamp, before if begun else stamp)
         since = record[since_at:statistics_at]
-        self._tell(features[:clock], record[statistics_at:summary_at], since if begun else None, time_min, channel)
-        stamped = _STAMP.pack(time_min)
+        self._tell(features[:clock], record[statistics_at:summary_at], since if begun else None, stamp, series)
+        stamped = _STAMP.pack(stamp)
         if not begun:
             since[:] = stamped * self._count
-        for number in channel:
+        for number in series:
             since[number * _STAMP_BYTES : (number + 1) * _STAMP_BYTES] = stamped
         record[stamp_at : stamp_at + _STAMP_BYTES] = stamped
         return features
@@ -98,39 +99,40 @@ class LoneEncoder:
             self._places = (dtype, places)
         return places
 
-    def _fits(self, channel: Sequence[int], value: Sequence[float]) -> bool:
-        last, fitted = -1, self._fitted
-        for number in channel:
-            if not last < number < self._count or fitted[number] is None:
-                return False
-            last = number
-        return len(value) == len(channel) and all(map(math.isfinite, value))
+    def _series(self, one: LiveInput, earliest: int) -> Series | None:
+        """The observations of every channel by minute; None where one does not fit."""
+        stamp, channels, values = one.time_min, one.channel, one.value
+        minutes: Iterable[int] = repeat(stamp, len(channels)) if one.minute is None else one.minute
+        if stamp < earliest or len(values) != len(channels):
+            return None
+        fitted, count = self._fitted, self._count
+        series: Series = {}
+        try:
+            for channel, minute, value in zip(channels, minutes, values, strict=True):
+                if not (earliest <= minute <= stamp and 0 <= channel < count and isfinite(value)):
+                    return None
+                if fitted[channel] is not None:
+                    series.setdefault(channel, {}).setdefault(minute, []).append(value)
+        except ValueError:  # of different lengths
+            return None
+        return series
 
-    def _accumulate(
-        self, statistics: Bytes, summary: Bytes, minute: int, channel: Sequence[int], value: Sequence[float]
-    ) -> None:
+    def _accumulate(self, statistics: Bytes, summary: Bytes, series: Series) -> None:
         """Adds the observations to the statistics, as `running.advanced`, and to what follows from these."""
         size, clip = _STATISTICS.size, self._score_clip
-        for number, given in zip(channel, value, strict=True):
+        for number, moments in series.items():
             mean, std, log_scale, trend_scale = self._fitted[number] or (0.0, 1.0, 0.0, 1.0)
-            moved = math.copysign(math.log1p(abs(given) / log_scale), given) if log_scale > 0 else given
-            score = min(max((moved - mean) / std, -clip), clip)
-            at = number * size
-            count, first_min, _, first, _, low, high, total, sum_t, sum_tt, sum_tz = _STATISTICS.unpack_from(
-                statistics, at
-            )
-            if not count:
-                first_min, first, low, high = float(minute), score, score, score
-            count += 1.0
-            elapsed = minute - first_min
-            low, high, total = min(low, score), max(high, score), total + score
-            sum_t, sum_tt, sum_tz = sum_t + elapsed, sum_tt + elapsed * elapsed, sum_tz + elapsed * score
-            _STATISTICS.pack_into(
-                statistics, at, count, first_min, minute, first, score, low, high, total, sum_t, sum_tt, sum_tz
-            )
+            known = _STATISTICS.unpack_from(statistics, number * size)
+            for minute in sorted(moments) if len(moments) > 1 else moments:
+                given = moments[minute]
+                value = given[0] if len(given) == 1 else _mean(given)
+                moved = math.copysign(math.log1p(abs(value) / log_scale), value) if log_scale > 0 else value
+                known = _advanced(known, minute, min(max((moved - mean) / std, -clip), clip))
+            _STATISTICS.pack_into(statistics, number * size, *known)
+            count, _, _, first, last, low, high, total, sum_t, sum_tt, sum_tz = known
             slope = _slope(count, total, sum_t, sum_tt, sum_tz) / trend_scale if count > 1 else 0.0
             counted, trend = min(math.log1p(count) / _LOG_HUNDRED, clip), min(max(slope, -clip), clip)
-            told = (score, 0.0, 0.0, counted, total / count, low, high, first, trend, 0.0)
+            told = (last, 0.0, 0.0, counted, total / count, low, high, first, trend, 0.0)
             self._summary.pack_into(summary, number * self._summary.size, *[told[kind] for kind in self._told])
 
     def _clock(self, stamp: int, previous: int) -> tuple[float, float]:
@@ -140,13 +142,13 @@ class LoneEncoder:
         return min(max(hours, -self._clip), self._clip), min(math.log1p(step) / _LOG_WEEK, self._clip)
 
     def _tell(
-        self, features: NDArray[np.float32], statistics: Bytes, since: Bytes | None, stamp: int, channel: Sequence[int]
+        self, features: NDArray[np.float32], statistics: Bytes, since: Bytes | None, stamp: int, observed: Iterable[int]
     ) -> None:
         """Writes the features that hang on the step."""
         place, per = self._place, self._per
         if self._mask is not None:
             features[self._mask :: per] = 0.0
-            for number in channel:
+            for number in observed:
                 features[number * per + self._mask] = 1.0
         if (at := place.get(Feature.GAP)) is not None:
             known = statistics.cast("d")
@@ -159,6 +161,22 @@ class LoneEncoder:
         if (at := place.get(Feature.DELTA)) is not None:
             told = 0.0 if since is None else (stamp - np.frombuffer(since, dtype="<i8")) / self._day
             features[at::per] = told
+
+
+def _advanced(known: tuple[float, ...], minute: int, score: float) -> tuple[float, ...]:
+    """As `running.advanced`, of one channel."""
+    count, first_min, _, first, _, low, high, total, sum_t, sum_tt, sum_tz = known
+    if not count:
+        first_min, first, low, high = float(minute), score, score, score
+    elapsed = minute - first_min
+    sums = (total + score, sum_t + elapsed, sum_tt + elapsed * elapsed, sum_tz + elapsed * score)
+    return (count + 1.0, first_min, float(minute), first, score, min(low, score), max(high, score), *sums)
+
+
+def _mean(values: list[float]) -> float:
+    """As `running.minute_means`: what is said twice counts once, and any order of arrival sums the same way."""
+    distinct = sorted(set(values))
+    return sum(distinct) / len(distinct)
 
 
 def _slope(count: float, total: float, sum_t: float, sum_tt: float, sum_tz: float) -> float:

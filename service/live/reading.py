@@ -175,12 +175,9 @@ class Reader:
                 unused.add(name)
             if channel != UNUSED:
                 readings.append(Reading(minute, channel, value))
-        charted = []
-        for note in notes:
-            end = max(end, note.known_min)
-            if self.reads_notes:
-                charted.append(Charted(note.known_min, note.kind, note.text))
-        return Taken(readings, charted, end, rejected, flagged, unused)
+        charted = [Charted(note.known_min, note.kind, note.text) for note in notes]
+        end = max((end, *(note.minute for note in charted)))
+        return Taken(readings, charted if self.reads_notes else [], end, rejected, flagged, unused)
 
     def rules(self, codes: Codes) -> Rules:
         """What the model makes of every code of the process's one table."""
