@@ -41,7 +41,7 @@ from models.engine_state import EngineState
 from models.ensemble import Ensemble, network_members
 from models.grid import GridKind
 from models.live import LiveModel
-from models.live_encoding import LiveInput
+from models.live_input import LiveInput
 from models.network import NetworkConfig, RecurrentNetwork
 from models.scorer import Scorer
 from models.stay import Stays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,6 +183,21 @@ def basis_of_time(log1p_h: Floats, span: tuple[float, float]) -> Floats:
     basis[:, 2] = 1.5 * square - 1.5
     basis[:, 3] = (2.5 * square - 1.5) * scaled - 1.0
     return basis
+
+
+def basis_at(hours: float, span: tuple[float, float]) -> tuple[float, ...]:
+    """As `basis_of_time`, of one time in hours."""
+    width, scaled = span[1] - span[0], 1.0
+    if width > 0:
+        scaled = min(max(2.0 * (math.log1p(max(hours, 0.0)) - span[0]) / width - 1.0, -1.0), 1.0)
+    square = scaled * scaled
+    return (1.0, scaled - 1.0, 1.5 * square - 1.5, (2.5 * square - 1.5) * scaled - 1.0)
+
+
+def logistic(value: float) -> float:
+    """As `probability`, of one output of a binary target."""
+    small = math.exp(-abs(value))
+    return (1.0 if value >= 0 else small) / (1.0 + small)
 
 
 def probability(value: Floats, kind: TargetKind) -> Floats:

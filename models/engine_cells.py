@@ -71,8 +71,11 @@ def step_lstm(
     new *= enter
     np.multiply(keep, before, out=memory)
     memory += new
-    passed = memory.copy()
-    activate(passed, 0)
+    if activate is activate_few:
+        passed = np.tanh(memory)
+    else:
+        passed = memory.copy()
+        activate(passed, 0)
     np.multiply(leave, passed, out=hidden)
 
 

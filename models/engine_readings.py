@@ -99,9 +99,11 @@ class Readings:
     def _add_notes(self, found: Array, vectors: Sequence[Array | None]) -> None:
         """Adds what is read of the notes."""
         for number, own in enumerate(vectors):
+            if own is None:
+                continue
             for name in (*_OF_STATES, *_OF_HEADS):
                 reading, place = self._reading(number, name), self._columns.get((number, name))
-                if own is None or reading is None or place is None or place.stop > found.shape[1]:
+                if reading is None or place is None or place.stop > found.shape[1]:
                     continue
                 read = np.matmul(own, reading.weight[:, self._width :])
                 found[:, place] += read.transpose(1, 0, 2).reshape(len(found), -1)

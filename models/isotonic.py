@@ -7,6 +7,7 @@ fitted on top of a calibration that already follows the time, as a curve from it
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -72,9 +73,14 @@ class IsotonicCurve:
 
     def apply(self, logit: Floats) -> Floats:
         """Calibrated logits, of any shape."""
-        inside = np.interp(logit, self.at, self.value)
+        at, value = self._points
+        inside = np.interp(logit, at, value)
         beyond = np.minimum(logit - self.at[0], 0.0) + np.maximum(logit - self.at[-1], 0.0)
         return np.asarray(inside + beyond)
+
+    @cached_property
+    def _points(self) -> tuple[Floats, Floats]:
+        return np.array(self.at), np.array(self.value)
 
 
 def pool_adjacent_violators(value: Floats, weight: Floats, *, tied: Floats | None = None) -> Ints:

@@ -17,7 +17,8 @@ from models.batch import NoteBatch
 from models.engine import Engine, make_engine
 from models.engine_state import EngineState
 from models.errors import DataError
-from models.live_encoding import LiveEncoder, LiveInput
+from models.live_encoding import LiveEncoder
+from models.live_input import LiveInput
 from models.live_record import RecordLayout
 from models.live_replay import encode_block, encoder_records, stay_blocks
 from models.scorer import MINUTES_PER_HOUR, Scorer

@@ -19,7 +19,7 @@ STATISTICS = 11
 _BEGUN = np.array([[FIRST], [LOW], [HIGH]])
 
 # Added to the spread of time, in hours squared: two values a minute apart tell little of a trend.
-_TREND_RIDGE_H2 = 1.0
+TREND_RIDGE_H2 = 1.0
 # So few series are too few to be taken a minute at a time.
 _FEW_SERIES = 64
 
@@ -166,7 +166,7 @@ def slope(statistics: Floats) -> Floats:
     count = np.maximum(statistics[COUNT], 1.0)
     covariance = (statistics[SUM_TZ] - statistics[SUM_T] * statistics[TOTAL] / count) / 60.0
     spread = (statistics[SUM_TT] - statistics[SUM_T] * statistics[SUM_T] / count) / 3600.0
-    steepness: Floats = np.where(count < 2.0, 0.0, covariance / (np.maximum(spread, 0.0) + _TREND_RIDGE_H2))
+    steepness: Floats = np.where(count < 2.0, 0.0, covariance / (np.maximum(spread, 0.0) + TREND_RIDGE_H2))
     return steepness
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from itertools import pairwise
 
 from models.errors import ConfigError
@@ -75,7 +76,7 @@ class TaskSpec:
                 f"with kind '{self.kind}'; list the classes or change the kind"
             )
 
-    @property
+    @cached_property
     def output_names(self) -> tuple[str, ...]:
         """Names of the network's outputs, in order: horizons, classes, or the outcome itself."""
         if self.kind is TargetKind.MULTICLASS:

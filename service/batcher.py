@@ -82,7 +82,7 @@ class Batcher:
         self._idle = self._closed = self._gathering = False
         self._waiting = 0
         self._shared, self._short_s = shared, sys.getswitchinterval()
-        self._step_s = 0.0
+        self._step_s, self._company = 0.0, True
         if shared:
             torch.set_num_threads(1)  # also for the thread that runs the event loop, which makes the queue
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
@@ -156,12 +156,14 @@ class Batcher:
         """Has what waits computed, once the event loop has taken in what arrived at the same time."""
         if not self._gathering:
             self._gathering = True
-            asyncio.get_running_loop().call_soon(self._look, 0, LOOKS)
+            waiting = len(self._steps) + len(self._others)
+            asyncio.get_running_loop().call_soon(self._look, waiting, LOOKS if self._company else 1)
 
     def _look(self, seen: int, looks: int) -> None:
         """Lets requests that are being read join the batch: it is computed once a few turns of the loop bring no more.
 
-        A turn that has nothing to do takes a few microseconds; nothing sleeps here.
+        A turn that has nothing to do takes a few microseconds; nothing sleeps here. Who was alone the last time looks
+        once: where others come meanwhile, they are together the next time.
         """
         waiting = len(self._steps) + len(self._others)
         looks = LOOKS if waiting > seen else looks - 1
@@ -218,7 +220,7 @@ class Batcher:
             busy = time.thread_time()  # waiting for the interpreter says nothing of how long a step takes
             fill(live)
             if live[0].is_step:
-                self._step_s = (time.thread_time() - busy) / len(live)
+                self._step_s, self._company = (time.thread_time() - busy) / len(live), len(live) > 1
             if self._observe is not None and not live[0].alone:
                 ended = time.monotonic()
                 self._observe(BatchFacts(len(live), [began - task.since for task in live], ended - began))

@@ -41,6 +41,8 @@ class Times:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._read: dict[_Given, Minutes] = {}
+        # Minutes of items that gave this `time` and nothing else.
+        self.met: dict[str | None, Minutes] = {}
 
     def of(self, where: Loc, item: Mapping[str, Any], places: Places) -> Minutes:
         """The minutes of one item; what does not hold is added to `places`."""
@@ -51,6 +53,8 @@ class Times:
             minutes = self._minutes(where, given, places)
             if minutes is not _REFUSED:
                 self._read[given] = minutes
+                if given[0] is not None and given[2] is given[3] is None:
+                    self.met[given[0]] = minutes
         return minutes
 
     def known(self, name: str, items: Sequence[Mapping[str, Any]], places: Places) -> list[int]:

@@ -50,7 +50,7 @@ class Changes:
         sent = self._intake.facts(request, known.profile, reader)
         fresh = unrepeated(sent)
         taken = reader.take(fresh.observations, fresh.notes)
-        check_end(known.fold, known.stepper.grid, taken, sent.as_of_min, most_steps=self._settings.max_steps)
+        check_end(known.fold, grid, taken, sent.as_of_min, most_steps=self._settings.max_steps)
         facts: StayFacts | None = None
         wants_all = request.get("trajectory", False)
         late = known.fold.is_late(grid, taken.minutes)
@@ -63,9 +63,10 @@ class Changes:
         check_room(known, fresh, taken, self._settings)
         fold = await (self._late(known, fresh, taken, facts) if late else _folded(known, taken))
         draft = await drafted(
-            known if fold is known.fold else replace(known, fold=fold),
+            known,
             AuditEvent.OBSERVED,
             lambda answered: facts_entry(fresh.observations, fresh.notes, answered),
+            fold=fold,
             as_of_min=sent.as_of_min,
             trajectory_of=facts if wants_all else None,
             japanese=request.get("disclaimer_language") == "ja",

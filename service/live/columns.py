@@ -87,18 +87,20 @@ class Columns:
 
     def add(self, facts: Iterable[Fact]) -> None:
         """Takes further facts in."""
-        number, rows = self.codes.number, self.rows
+        number, rows, added = self.codes.number, self.rows, 0
         for fact in facts:
             if not isinstance(fact, Observation):
                 self.whole, self.notes = False, self.notes + 1
                 continue
-            self.observations += 1
-            if fact.value is not None:
-                code = number(fact.channel, fact.unit)
+            added += 1
+            _, channel, value, unit, _, minute = fact
+            if value is not None:
+                code = number(channel, unit)
                 if code is None:
                     self.whole = False
                 else:
-                    rows += _ROW.pack(fact.known_min, code, fact.value)
+                    rows += _ROW.pack(minute, code, value)
+        self.observations += added
 
     def may_hold(self, observations: Sequence[Observation], *, withdrawn_only: bool = False) -> bool:
         """Whether one of these that are known by their content may have been said before.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from service.audit import AuditEvent
 from service.identifiers import new_id
 from service.live.facts import Fact, StayFacts
-from service.live.fold import evaluate
+from service.live.fold import Fold, evaluate
 from service.live.journal import Answered
 from service.live.session import Known
 from service.live.wording import Outcome
@@ -52,6 +52,7 @@ async def drafted(
     event: AuditEvent,
     entry: Callable[[Answered], bytes],
     *,
+    fold: Fold | None = None,
     as_of_min: int | None = None,
     trajectory_of: StayFacts | None = None,
     japanese: bool = False,
@@ -59,15 +60,16 @@ async def drafted(
     """The draft of a change that leaves the stay as it is given here.
 
     Args:
-        known: the stay, folded with the change; its version is still the one before.
+        known: the stay; its version is still the one before.
         event: what the audit calls the change.
         entry: makes the journal's entry.
+        fold: the stay, folded with the change; None where `known` is so already.
         as_of_min: the minute of the score; None for the latest that is known.
         trajectory_of: the stay's facts, where its whole trajectory is asked for.
         japanese: whether the disclaimer is to be in Japanese.
     """
     stepper = known.stepper
-    score, steps, fold = await evaluate(known.fold, stepper, stepper.grid, as_of_min=as_of_min or 0)
+    score, steps, fold = await evaluate(fold or known.fold, stepper, stepper.grid, as_of_min=as_of_min or 0)
     outcome = Outcome(new_id(), known.version + 1, score, steps, fold.seen, last=known.last, japanese=japanese)
     if trajectory_of is not None:
         end = max(fold.end_min, as_of_min or 0)

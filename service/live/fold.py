@@ -118,7 +118,10 @@ class Fold:
 
     def is_late(self, grid: GridSpec, minutes: Iterable[int]) -> bool:
         """Whether one of these minutes lies before the open step."""
-        return self.open is not None and any(grid.step_of(minute) < self.open for minute in minutes)
+        if self.open is None:
+            return False
+        earliest = min(minutes, default=None)  # what lies later never belongs to an earlier step
+        return earliest is not None and grid.step_of(earliest) < self.open
 
     def steps_with(self, grid: GridSpec, minutes: Iterable[int], end_min: int) -> int:
         """No fewer than the steps that the stay has with something at these minutes, scored until `end_min`."""
@@ -214,8 +217,9 @@ class _Open(NamedTuple):
 
     def joined(self, readings: list[Reading], charted: list[Charted]) -> _Open:
         """The step with more in it."""
-        both = tuple(sorted({*self.readings, *readings}))
-        return _Open(self.number, both, tuple(sorted({*self.charted, *charted})) if charted else self.charted)
+        both = {*self.readings, *readings} if self.readings else set(readings)
+        all_charted = tuple(sorted({*self.charted, *charted})) if charted else self.charted
+        return _Open(self.number, tuple(sorted(both)), all_charted)
 
 
 async def _committed(
@@ -263,8 +267,12 @@ def _by_step(
     grid: GridSpec, readings: Sequence[Reading], charted: Sequence[Charted]
 ) -> dict[int, tuple[list[Reading], list[Charted]]]:
     arrived: dict[int, tuple[list[Reading], list[Charted]]] = {}
+    last: int | None = None  # most readings are of the minute of the one before
     for reading in readings:
-        arrived.setdefault(grid.step_of(reading.minute), ([], []))[0].append(reading)
+        if reading.minute != last:
+            last = reading.minute
+            held, _ = arrived.setdefault(grid.step_of(last), ([], []))
+        held.append(reading)
     for note in charted:
         arrived.setdefault(grid.step_of(note.minute), ([], []))[1].append(note)
     return arrived

@@ -22,6 +22,8 @@ from service.times import Times, end_minute
 Places = list[tuple[Loc, str]]
 # What a fact of either kind cannot have.
 _OBSERVATION_ONLY, _NOTE_ONLY = frozenset({"value", "unit"}), frozenset({"text", "kind"})
+# Fields of an observation that says no more than it must.
+_PLAIN = 4
 _STATICS: TypeAdapter[Any] = TypeAdapter(dict[str, StaticValue | str | None])
 
 
@@ -89,7 +91,7 @@ class Intake:
         self._check_counts(observations, notes)
         clock, places = self.clock(profile), Places()
         times = Times(clock)
-        read = [_observation(i, item, times, reader, places) for i, item in enumerate(observations)]
+        read = _observations(observations, times, reader, places)
         written = [_note(i, item, times, places) for i, item in enumerate(notes)]
         as_of = end_minute(request, clock, places)
         if places:
@@ -128,12 +130,10 @@ class Intake:
 
     def _check_counts(self, observations: Sequence[Any], notes: Sequence[Any]) -> None:
         places: Places = []
-        for name, items, limit in (
-            ("observations", observations, self._settings.max_observations),
-            ("notes", notes, self._settings.max_notes),
-        ):
-            if len(items) > limit:
-                places.append(((name,), f"must hold at most {limit} items"))
+        if len(observations) > self._settings.max_observations:
+            places.append((("observations",), f"must hold at most {self._settings.max_observations} items"))
+        if len(notes) > self._settings.max_notes:
+            places.append((("notes",), f"must hold at most {self._settings.max_notes} items"))
         for i, item in enumerate(notes):
             self._check_text(("notes", i), item["text"], places)
         if places:
@@ -144,16 +144,23 @@ class Intake:
             places.append(((*where, "text"), f"must be at most {self._settings.max_note_chars} characters long"))
 
 
-def _observation(i: int, item: Mapping[str, Any], times: Times, reader: Reader, places: Places) -> Observation:
-    where = ("observations", i)
-    identifier, unit = item.get("observation_id"), item["unit"]
-    if identifier is not None:
-        _check_identifier(where, identifier, places)
-    channel = reader.vocabulary.declared.get((item["channel"], unit))
-    if channel is None:
-        channel = _refused_channel(where, item["channel"], unit, reader, places)
-    time_min, known_min = times.of(where, item, places)
-    return Observation(identifier, channel, item["value"], unit, time_min, known_min)
+def _observations(
+    items: Sequence[Mapping[str, Any]], times: Times, reader: Reader, places: Places
+) -> list[Observation]:
+    declared, met, read = reader.vocabulary.declared.get, times.met.get, []
+    for i, item in enumerate(items):
+        get, unit = item.get, item["unit"]
+        identifier = get("observation_id")
+        if identifier is not None:
+            _check_identifier(("observations", i), identifier, places)
+        channel = declared((item["channel"], unit))
+        if channel is None:
+            channel = _refused_channel(("observations", i), item["channel"], unit, reader, places)
+        # Of no more than channel, value, unit and time, as nearly all are, nothing else can be said of the minutes.
+        minutes = met(get("time")) if len(item) == _PLAIN else None
+        time_min, known_min = minutes or times.of(("observations", i), item, places)
+        read.append(Observation(identifier, channel, item["value"], unit, time_min, known_min))
+    return read
 
 
 def _refused_channel(where: Loc, sent: str, unit: str, reader: Reader, places: Places) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,8 +23,7 @@ class Change(StrEnum):
     WITHDRAWAL = "withdrawal"
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """A score as it was answered, which later facts do not change.
 
     Args:
@@ -46,6 +45,10 @@ class Answered:
     model_version: str | None
     version: int = 0
     at_s: float = 0.0
+
+
+# What of an answer its entry holds; the rest, the store says.
+_WRITTEN = 6
 
 
 def profile_entry(profile: Profile, answered: Answered) -> bytes:
@@ -70,8 +73,7 @@ def withdrawal_entry(identifier: str, answered: Answered) -> bytes:
 
 def _entry(change: Change, answered: Answered, **content: Any) -> bytes:
     a = answered
-    said = [a.prediction_id, a.as_of_min, a.steps, a.values, a.digest, a.model_version]
-    return orjson.dumps({"k": change, **content, "a": said}, default=tuple)
+    return orjson.dumps({"k": change, **content, "a": a[:_WRITTEN]}, default=tuple)
 
 
 @dataclass

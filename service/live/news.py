@@ -51,9 +51,8 @@ def unrepeated(sent: Sent) -> Fresh:
     """
     facts = sent.facts
     named = [fact.observation_id for fact in facts if fact.observation_id is not None]
-    distinct = dict.fromkeys(facts)
     fresh = Fresh(sent.observations, sent.notes, range(len(sent.observations)), range(len(sent.notes)))
-    repeats = len(distinct) < len(facts) or len(set(named)) < len(named)
+    repeats = len(set(facts)) < len(facts) or len(set(named)) < len(named)
     return only_new(fresh, StayFacts()) if repeats else fresh
 
 
@@ -111,18 +110,8 @@ def may_repeat(known: Known, fresh: Fresh, taken: Taken, *, late: bool) -> bool:
 def tell(outcome: Outcome, fresh: Fresh, taken: Taken) -> None:
     """Says what became of what was sent."""
     outcome.observations, outcome.notes = len(fresh.observations), len(fresh.notes)
-    places = fresh.places
-    outcome.rejected = [
-        *fresh.repeated,
-        *(
-            {"input": "observation", "index": places[place], "name": None, "reason": reason}
-            for place, reason in taken.rejected
-        ),
-    ]
-    outcome.flagged = [
-        {"input": "observation", "index": places[place], "name": None, "reason": OUTSIDE_SOFT_LIMITS}
-        for place in taken.flagged
-    ]
+    outcome.rejected = fresh.repeated + [_input(fresh.places[place], reason) for place, reason in taken.rejected]
+    outcome.flagged = [_input(fresh.places[place], OUTSIDE_SOFT_LIMITS) for place in taken.flagged]
     outcome.unused = sorted(taken.unused)
 
 
@@ -131,3 +120,7 @@ def tell_statics(outcome: Outcome, request: StayRequest, reader: Reader) -> None
     _, rejected = read_statics(request.static, reader.vocabulary, [])
     outcome.rejected = [ref.model_dump() for ref in rejected]
     outcome.unused = sorted(request.static.keys() - reader.vocabulary.used_statics)
+
+
+def _input(place: int, reason: str) -> dict[str, Any]:
+    return {"input": "observation", "index": place, "name": None, "reason": reason}

@@ -114,7 +114,8 @@ class Taken:
     @property
     def minutes(self) -> list[int]:
         """Minutes of what the model reads."""
-        return [r.minute for r in self.readings] + [c.minute for c in self.charted]
+        minutes = [r.minute for r in self.readings]
+        return minutes + [c.minute for c in self.charted] if self.charted else minutes
 
 
 class Reader:
@@ -152,27 +153,31 @@ class Reader:
         rejected: list[tuple[int, str]] = []
         flagged: list[int] = []
         unused: set[str] = set()
-        end = 0
-        for place, fact in enumerate(observations):
-            rule = self._rule(fact.channel, fact.unit)
-            reason, value = _judged(rule, fact.value)
-            if rule is None or reason is not None:
-                rejected.append((place, reason or UNIT))
+        end, rules = 0, self._rules
+        for place, (_, name, sent, unit, _, minute) in enumerate(observations):
+            rule = rules.get((name, unit), _UNKNOWN)
+            if rule is _UNKNOWN:
+                rule = self._rule(name, unit)
+            if rule is None or sent is None:
+                rejected.append((place, UNIT if rule is None else MISSING))
                 continue
-            if fact.known_min > end:
-                end = fact.known_min
-            if not rule.usual_low <= value <= rule.usual_high:
+            channel, factor, offset, low, high, usual_low, usual_high, used = rule
+            # Adding zero makes minus zero zero, as whole stays have it.
+            value = sent * factor + offset + 0.0
+            if not low <= value <= high:
+                rejected.append((place, str(Rejection.OUTSIDE_HARD_LIMITS)))
+                continue
+            if minute > end:
+                end = minute
+            if not usual_low <= value <= usual_high:
                 flagged.append(place)
-            if not rule.used:
-                unused.add(fact.channel)
-            if rule.channel != UNUSED:
-                readings.append(Reading(fact.known_min, rule.channel, value))
-        charted = []
-        for note in notes:
-            end = max(end, note.known_min)
-            if self.reads_notes:
-                charted.append(Charted(note.known_min, note.kind, note.text))
-        return Taken(readings, charted, end, rejected, flagged, unused)
+            if not used:
+                unused.add(name)
+            if channel != UNUSED:
+                readings.append(Reading(minute, channel, value))
+        charted = [Charted(note.known_min, note.kind, note.text) for note in notes]
+        end = max((end, *(note.minute for note in charted)))
+        return Taken(readings, charted if self.reads_notes else [], end, rejected, flagged, unused)
 
     def rules(self, codes: Codes) -> Rules:
         """What the model makes of every code of the process's one table."""
@@ -279,18 +284,6 @@ def _offsets(offsets: Sequence[Ints]) -> Ints:
 
 
 _STATICS: TypeAdapter[dict[str, StaticValue | str | None]] = TypeAdapter(dict[str, StaticValue | str | None])
-
-
-def _judged(rule: _Rule | None, value: float | None) -> tuple[str | None, float]:
-    """Why a value does not count, or None and the canonical value."""
-    if rule is None:
-        return UNIT, math.nan
-    if value is None:
-        return MISSING, math.nan
-    # Adding zero makes minus zero zero, as whole stays have it.
-    canonical = value * rule.factor + rule.offset + 0.0
-    within = rule.low <= canonical <= rule.high
-    return (None if within else str(Rejection.OUTSIDE_HARD_LIMITS)), canonical
 
 
 __all__ = ["OUTSIDE_SOFT_LIMITS", "UNUSED", "Charted", "Reader", "Reading", "Taken", "joined"]

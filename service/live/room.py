@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from models.grid import GridSpec
-from service.errors import invalid_input
+from service.errors import Problem, invalid_input
 from service.live.fold import Fold
 from service.live.news import Fresh
 from service.live.reading import Taken
@@ -22,18 +22,21 @@ def check_room(known: Known, fresh: Fresh, taken: Taken, settings: Settings) -> 
     Raises:
         Problem: 422 with what is too many.
     """
-    for name, count, limit in (
-        ("observations", known.columns.observations + len(fresh.observations), settings.max_observations),
-        ("notes", known.columns.notes + len(fresh.notes), settings.max_notes),
-    ):
-        if count > limit:
-            raise invalid_input([((name,), f"must leave at most {limit} {name} in the stay")])
+    columns = known.columns
+    if columns.observations + len(fresh.observations) > settings.max_observations:
+        raise _too_many("observations", settings.max_observations)
+    if columns.notes + len(fresh.notes) > settings.max_notes:
+        raise _too_many("notes", settings.max_notes)
     held, grid = known.fold.readings, known.stepper.grid
     if len(held) + len(taken.readings) > MOST_IN_STEP:
         in_steps = Counter(grid.step_of(reading.minute) for reading in (*held, *taken.readings))
         if max(in_steps.values()) > MOST_IN_STEP:
             expected = f"must leave at most {MOST_IN_STEP} observations in one time step of this model's grid"
             raise invalid_input([(("observations",), expected)])
+
+
+def _too_many(name: str, limit: int) -> Problem:
+    return invalid_input([((name,), f"must leave at most {limit} {name} in the stay")])
 
 
 def check_end(fold: Fold, grid: GridSpec, taken: Taken, as_of_min: int | None, *, most_steps: int) -> None:

@@ -124,7 +124,8 @@ class Sessions:
     def recount(self, session: Session) -> None:
         """Counts the bytes of a stay anew."""
         if self._held.get(session.stay_id) is session:
-            size = sum(known.size for known in (session.known, session.aside) if known is not None)
+            known, aside = session.known, session.aside
+            size = (known.size if known is not None else 0) + (aside.size if aside is not None else 0)
             self.state_bytes += size - session.counted
             session.counted = size
 

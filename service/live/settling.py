@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 from models.task import TargetKind
 from service.audit import Audit
@@ -31,8 +31,7 @@ ATTEMPTS = 16
 MAX_KEY_BYTES = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """Who calls, and how the call may be repeated.
 
     Args:
@@ -61,8 +60,7 @@ class Call:
         return scope_of(self.key.encode(), self.route.encode(), self.stay_id.encode(), self.repeat_key)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a call is answered.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.grid import GridKind
 from models.live import LiveModel, Stepped
-from models.live_encoding import LiveInput
+from models.live_input import LiveInput
 from models.scorer import Scorer, Trajectories
 from models.stay import Stays
 from service.batcher import Batcher

@@ -12,7 +12,7 @@ from models.errors import ArtifactError, DataError
 from models.folding import steps_of
 from models.grid import GridKind
 from models.live import LiveModel
-from models.live_encoding import LiveInput
+from models.live_input import LiveInput
 from models.network import NetworkConfig
 from models.pooling import Pooling
 from models.scorer import Scorer

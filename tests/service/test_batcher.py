@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.live import LiveModel
-from models.live_encoding import LiveInput
+from models.live_input import LiveInput
 from service.batcher import Batcher, BatchFacts
 from service.errors import Problem, ProblemKind
 from tests.support import save_small_model
