@@ -76,17 +76,28 @@ async def _sweep(live: LiveStays, settings: Settings, audit: Audit) -> None:
     """Deletes kept answers of yesterday and stays whose time is over; what cannot be recorded now is recorded later."""
     unrecorded = 0
     while True:
-        now = time.time()
-        before = None if settings.retention_h is None else now - 3600.0 * settings.retention_h
+        expiring = asyncio.ensure_future(_expire(live, settings, audit, unrecorded))
         try:
-            numbers = await live.sessions.store.purge(kept_before_s=now - KEPT_S, stays_before_s=before)
-            if numbers:
-                await live.sessions.cache.drop_states(numbers)
-                live.sessions.forget_numbers(numbers)
-                unrecorded += len(numbers)
-            if unrecorded:
-                audit.record(AuditEvent.EXPIRED, counts={"stays": unrecorded})
-                unrecorded = 0
-        except (StoreError, Problem) as error:
-            log_failure(Event.FAILED, error, request_id="")
+            unrecorded = await asyncio.shield(expiring)
+        except asyncio.CancelledError:
+            await expiring  # what is deleted has its record, also where the service ends meanwhile
+            raise
         await asyncio.sleep(SWEEP_S)
+
+
+async def _expire(live: LiveStays, settings: Settings, audit: Audit, unrecorded: int) -> int:
+    """One sweep; how many stays that were deleted, earlier ones included, still have no record."""
+    now = time.time()
+    before = None if settings.retention_h is None else now - 3600.0 * settings.retention_h
+    try:
+        numbers = await live.sessions.store.purge(kept_before_s=now - KEPT_S, stays_before_s=before)
+        unrecorded += len(numbers)
+        if numbers:
+            live.sessions.forget_numbers(numbers)
+            await live.sessions.cache.drop_states(numbers)
+        if unrecorded:
+            audit.record(AuditEvent.EXPIRED, counts={"stays": unrecorded})
+            unrecorded = 0
+    except (StoreError, Problem) as error:
+        log_failure(Event.FAILED, error, request_id="")
+    return unrecorded

@@ -110,7 +110,8 @@ def expected(calls):
             facts.withdraw(call[1])
         elif call[1] in facts.held:
             before = facts.held[call[1]]
-            facts.correct(call[1], before._replace(value=call[2], time_min=call[3], known_min=call[3]))
+            known = max(call[3], before.known_min) if before.known_min > before.time_min else call[3]
+            facts.correct(call[1], before._replace(value=call[2], time_min=call[3], known_min=known))
     return facts, accepted
 
 
