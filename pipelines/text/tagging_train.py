@@ -28,6 +28,7 @@ from models.text.tagging_network import TaggingNetwork
 from models.text.vocabulary import WordVocabulary
 from pipelines.epochs import OnEpoch
 from pipelines.split import Part
+from pipelines.text.absent_labels import absent_labels, absent_lines
 from pipelines.text.card import text_card
 from pipelines.text.corpus import Corpus
 from pipelines.text.identifiers.guard import guard
@@ -92,13 +93,18 @@ def train_tagger(
         say(fact)
     say(f"corpus {corpus.fingerprint[:23]}: {len(corpus):,} documents, {sum(map(len, corpus.spans)):,} spans")
     parts = split_documents(corpus, config.split, config.held_out)
+    marked = [[span.label for span in own] for own in corpus.spans]
+    absent = absent_labels(config.task.labels, marked, parts)
+    for fact in absent_lines(absent, config.task.labels):
+        say(fact)
     seen = np.sort(np.concatenate([rows for part, rows in parts.items() if part is not Part.TEST]))
     rivals = fit_rivals(corpus.select(seen.tolist()), config)
     with torch_threads(config.threads):
         tagger, fit, vectors = _fitted(corpus, parts, config, folder / "checkpoints", say, on_epoch, resume=resume)
         held_out = corpus.select(parts[Part.TEST].tolist())
         figures = judge_tagger(tagger, held_out, config.evaluation, rivals=rivals)
-    bundle = _bundle(corpus, parts, config, tagger, figures, vector_facts(vectors) | {"sharpness": fit.sharpness})
+    facts = {**absent, **vector_facts(vectors), "sharpness": fit.sharpness}
+    bundle = _bundle(corpus, parts, config, tagger, figures, facts)
     artifact = new_place(folder, bundle.created)
     digest = save_tagging_artifact(artifact, bundle, tagger, documents=text_card(bundle))
     return TrainedTagger(artifact, digest, bundle, tagger, figures, fit.history)

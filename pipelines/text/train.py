@@ -27,6 +27,7 @@ from models.text.scoring import document_logits
 from models.text.task import TextTaskKind
 from pipelines.epochs import OnEpoch
 from pipelines.split import Part
+from pipelines.text.absent_labels import absent_labels, absent_lines
 from pipelines.text.baselines import fit_tfidf
 from pipelines.text.card import text_card
 from pipelines.text.config import TextRunConfig
@@ -109,6 +110,9 @@ def train_documents(
         f"corpus {corpus.fingerprint[:23]}: {len(corpus):,} documents, {len(data.task.labels)} labels, "
         f"{len(data.learnt.features):,} tokens train"
     )
+    absent = absent_labels(data.task.labels, corpus.labels, {name: part.rows for name, part in data.parts.items()})
+    for fact in absent_lines(absent, data.task.labels):
+        say(fact)
     with torch_threads(config.threads):
         first = fit_members(
             data, config, folder=folder / "checkpoints", resume=resume, progress=progress, say=say, on_epoch=on_epoch
@@ -118,7 +122,7 @@ def train_documents(
         held_out = corpus.select(data.parts[Part.TEST].rows.tolist())
         rivals = _rivals(corpus, data, config, held_out)
         figures = judge_documents(scorer, held_out, config.evaluation, rivals=rivals)
-        bundle = replace(scorer.bundle, metrics=figures)
+        bundle = replace(scorer.bundle, metrics=figures, corpus=scorer.bundle.corpus | absent)
         scorer = TextScorer(bundle, members.ensemble, data.tokenizer)
         artifact = new_place(folder, bundle.created)
         digest = save_text_artifact(artifact, scorer, documents=text_card(bundle))

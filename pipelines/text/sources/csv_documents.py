@@ -20,6 +20,7 @@ from pipelines.text.corpus import Corpus, make_corpus
 from pipelines.text.sources.rows import cells, only_file
 
 SEPARATOR = ";"
+_LONGEST_PLACE = 15  # digits
 _DOCUMENTS = Layout(
     name="documents",
     required=("document_id", "patient_id", "text"),
@@ -51,6 +52,11 @@ def read(paths: Sequence[Path], *, mapping: Path | None = None, options: Mapping
     rejected: Counter[str] = Counter()
     texts = cells(sheet, "text")
     rows = [i for i, text in enumerate(texts) if text.strip()]
+    if not rows:
+        raise DataError(
+            f"{sheet.path.name} must hold at least one document with text, got none in {len(texts)} rows; "
+            "write one row a document"
+        )
     rejected["no_text"] = len(texts) - len(rows)
     ids, patients = _required(sheet, "document_id", rows), _required(sheet, "patient_id", rows)
     _refuse_repeated(sheet, ids, rows)
@@ -139,10 +145,16 @@ def _spans(
         if i is None:
             rejected["span_of_unknown_document"] += 1
             continue
-        within = start.strip().isdecimal() and end.strip().isdecimal() and int(start) < int(end) <= len(texts[i])
-        if not within or not label.strip():
+        first, behind = _place(start), _place(end)
+        if not 0 <= first < behind <= len(texts[i]) or not label.strip():
             raise sheet.fault(
                 "span", "start and end within the text, and a label", "another one", row, "count characters from 0"
             )
-        spans[i].append(Span(int(start), int(end), label.strip()))
+        spans[i].append(Span(first, behind, label.strip()))
     return spans
+
+
+def _place(cell: str) -> int:
+    """The number in a cell; -1 where there is none, or one beyond any text."""
+    digits = cell.strip()
+    return int(digits) if digits.isdecimal() and len(digits) <= _LONGEST_PLACE else -1

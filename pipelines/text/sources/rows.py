@@ -46,6 +46,8 @@ def only_file(paths: Sequence[Path], pattern: str) -> Path:
     """
     if len(paths) == 1 and paths[0].is_file():
         return paths[0]
+    if absent := [path for path in paths if not path.exists()]:
+        raise DataError(f"path must be a file or folder, got none at {absent[0].name}; correct the path")
     folders = [path for path in paths if path.is_dir()]
     found = [p for folder in folders for p in sorted(folder.glob(f"{pattern}*")) if p.name.endswith(SUFFIXES)]
     if len(paths) != 1 or len(found) != 1:

@@ -86,6 +86,18 @@ def test_the_artifact_gives_the_risks_that_were_judged(trained: TrainedDocuments
     assert loaded.bundle.metrics["documents"] == trained.figures["documents"]
 
 
+def test_a_label_that_no_document_of_a_part_has_is_told_and_stands_on_the_card(tmp_path: Path) -> None:
+    whole, said = corpus(), list[str]()
+    named = replace(whole, labels=(("rare",), *whole.labels[1:]))
+    found = train_documents(named, CONFIG, folder=tmp_path, say=said.append)
+    facts = found.bundle.corpus
+    absent = {fact for fact in facts if facts[fact] == ["rare"]}
+    assert absent  # one document cannot be in both parts
+    assert absent <= {"labels_without_training_document", "labels_without_hold_out_document"}
+    assert [line for line in said if line.startswith("  1 of 4 labels") and line.endswith("rare")]
+    assert all(fact in (found.artifact / "card.md").read_text(encoding="utf-8") for fact in absent)
+
+
 def test_several_labels_a_document_are_named_above_their_own_thresholds(tmp_path: Path) -> None:
     task = TextTask(TextTaskKind.MULTILABEL)
     config = replace(CONFIG, task=task, pretraining=TextPretrainingConfig())

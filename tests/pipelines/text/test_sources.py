@@ -155,6 +155,8 @@ def test_a_mapping_names_columns_files_and_licence(tmp_path):
         ("document_id,patient_id,text\n1,p,secret\n1,p,secret\n", "line 3"),
         ("document_id,patient_id,text\n1,,secret\n", "patient_id"),
         ("document_id,text\n1,secret\n", "patient_id"),
+        ("document_id,patient_id,text\n", "at least one document"),
+        ("document_id,patient_id,text\n1,p, \n", "none in 1 rows"),
         ("document_id,patient_id,text,label,labels\n1,p,secret,a,b\n", "both columns"),
     ],
 )
@@ -165,7 +167,7 @@ def test_documents_that_do_not_hold_are_refused_without_their_text(tmp_path, tab
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("span", ["1,0,99,S", "1,3,2,S", "1,x,2,S", "1,0,2,"])
+@pytest.mark.parametrize("span", ["1,0,99,S", "1,3,2,S", "1,x,2,S", "1,0,2,", "1,0," + "9" * 5000 + ",S"])
 def test_a_span_beyond_its_text_is_refused(tmp_path, span):
     (tmp_path / "documents.csv").write_text(DOCUMENTS, encoding="utf-8")
     (tmp_path / "spans.csv").write_text(f"document_id,start,end,label\n{span}\n", encoding="utf-8")
@@ -190,6 +192,8 @@ def test_options_that_do_not_hold_are_refused(tmp_path):
         csv_documents.read([path], options={"language": "de"})
     with pytest.raises(ConfigError, match="mapping"):
         csv_documents.read([path], mapping=tmp_path / "none.toml")
+    with pytest.raises(DataError, match="got none at absent"):
+        csv_documents.read([tmp_path / "absent.csv"])
     with pytest.raises(DataError, match="path must be one file"):
         mtsamples.read([tmp_path, tmp_path])
 
