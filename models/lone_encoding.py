@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import repeat
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,8 @@ class LoneEncoder:
         known, places = self._places
         if known is not dtype:
             names = ("stamp", "since", "statistics", "summary", "static", "network")
-            places = [(dtype.fields or {})[name][1] for name in names]
+            fields: Mapping[str, Any] = dtype.fields or {}
+            places = [fields[name][1] for name in names]
             self._places = (dtype, places)
         return places
 
