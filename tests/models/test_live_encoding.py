@@ -50,9 +50,7 @@ def steps(draw):
         count = draw(st.integers(0, 6))
         channels = draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
         values = draw(st.lists(st.floats(-1e4, 1e4), min_size=count, max_size=count))
-        minutes = draw(
-            st.none() | st.lists(st.sampled_from((stamp, stamp, stamp - 1)), min_size=count, max_size=count)
-        )
+        minutes = draw(st.none() | st.lists(st.sampled_from((stamp, stamp, stamp - 1)), min_size=count, max_size=count))
         found.append(LiveInput(stamp, channels, values, minutes))
     return found
 
