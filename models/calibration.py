@@ -7,11 +7,9 @@ are few. A beta or an isotonic curve may follow. At any one time a higher logit 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from operator import mul
 from typing import Any
 
 import numpy as np
@@ -21,10 +19,10 @@ from models.beta import BetaCurve
 from models.calibration_choice import Candidate, Sample, compare, simplest
 from models.calibration_fit import (
     TERMS,
-    basis_at,
     basis_of_time,
     fit_outputs,
     fitted_range,
+    line_of_few,
     log1p_hours,
     logistic,
     probability,
@@ -35,7 +33,7 @@ from models.stay import Floats, Ints
 from models.task import LabelScope, TargetKind
 
 # So few steps are calibrated one by one.
-FEW_STEPS = 3
+FEW_STEPS = 9
 
 
 class CalibrationMethod(StrEnum):
@@ -201,14 +199,14 @@ class Calibration:
                 f"logit must be of shape ({len(time_h)}, {len(self.log_slope)}), got {logit.shape}; "
                 "give the logits of the network that was calibrated"
             )
-        steps = len(logit)
-        value = self._line_of_few(logit, time_h) if 0 < steps <= FEW_STEPS else self.line(logit, time_h)
+        few, line = 0 < len(logit) <= FEW_STEPS, (self.log_slope, self.intercept, self.log1p_h)
+        value = line_of_few(logit, time_h, *line) if few else self.line(logit, time_h)
         curves: tuple[BetaCurve | IsotonicCurve, ...] = (*self.beta, *self.isotonic)
         for k, curve in enumerate(curves):
             value[:, k] = curve.apply(value[:, k])
         if self.kind is TargetKind.REGRESSION:
             return self.mean + self.scale * value
-        if 0 < steps <= FEW_STEPS and self.kind is TargetKind.BINARY:
+        if few and self.kind is TargetKind.BINARY:
             return np.array([[logistic(one) for one in row] for row in value.tolist()])
         return probability(value, self.kind)
 
@@ -220,19 +218,6 @@ class Calibration:
         basis = np.ones((len(logit), 1)) if steady else basis_of_time(log1p_hours(time_h), self.log1p_h)
         slope = np.exp(_combine(basis, log_slope))
         return np.asarray(np.asarray(logit, dtype=np.float64) * slope + _combine(basis, intercept))
-
-    def _line_of_few(self, logit: NDArray[Any], time_h: NDArray[Any]) -> Floats:
-        """As `line`, without numpy, whose calls cost more than so few numbers."""
-        rows = []
-        for given, hours in zip(logit.tolist(), time_h.tolist(), strict=True):
-            basis = basis_at(hours, self.log1p_h)
-            rows.append(
-                [
-                    value * math.exp(sum(map(mul, basis, slope))) + sum(map(mul, basis, shift))
-                    for value, slope, shift in zip(given, self.log_slope, self.intercept, strict=True)
-                ]
-            )
-        return np.array(rows, dtype=np.float64)
 
     @cached_property
     def _tables(self) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from itertools import repeat
 from math import isfinite
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ class LoneEncoder:
         known, places = self._places
         if known is not dtype:
             names = ("stamp", "since", "statistics", "summary", "static", "network")
-            fields = cast("Mapping[str, tuple[Any, int]]", dtype.fields)  # a record's type has fields
+            fields: Mapping[str, Any] = dtype.fields or {}
             places = [fields[name][1] for name in names]
             self._places = (dtype, places)
         return places

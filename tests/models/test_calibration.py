@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from models.calibration import Calibration, CalibrationMethod
+from models.calibration import FEW_STEPS, Calibration, CalibrationMethod
 from models.calibration_fit import TERMS
 from models.errors import ConfigError, DataError
 from models.record import from_plain, to_plain
@@ -364,3 +364,19 @@ def test_curves_of_another_number_than_outputs_are_refused():
         Calibration(BINARY, CalibrationMethod.BETA, rows, rows)
     with pytest.raises(DataError, match="again"):
         Calibration(BINARY, CalibrationMethod.AUTO, rows, rows)
+
+
+@given(
+    logits=st.lists(st.floats(-30, 30), min_size=1, max_size=FEW_STEPS),
+    hour=st.floats(-5, 500),
+    terms=st.sampled_from((1, TERMS)),
+    kind=st.sampled_from(TargetKind),
+)
+def test_few_steps_are_calibrated_as_many(logits, hour, terms, kind):
+    rows = ((0.1, -0.05, 0.02, 0.01)[:terms], (-0.2, 0.1, 0.0, 0.03)[:terms])
+    method = CalibrationMethod.PLATT
+    calibration = Calibration(kind, method, rows, rows[::-1], (0.0, 4.0), *((3.0, 2.0) if kind == "regression" else ()))
+    logit = np.stack([logits, logits[::-1]], axis=1)
+    hours = hour + np.arange(len(logits)) // 2
+    many = calibration.apply(np.tile(logit, (FEW_STEPS + 1, 1)), np.tile(hours, FEW_STEPS + 1))
+    np.testing.assert_allclose(calibration.apply(logit, hours), many[: len(logits)], rtol=1e-12, atol=0)

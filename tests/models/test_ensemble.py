@@ -152,3 +152,12 @@ def test_a_spec_without_a_meaning_is_refused() -> None:
         MemberSpec(MemberKind.NETWORK)
     with pytest.raises(ArtifactError, match="network must be given exactly if"):
         MemberSpec(MemberKind.TREES, network=NetworkConfig())
+
+
+@pytest.mark.parametrize("members", [1, 2, 9])
+def test_few_members_logits_are_combined_as_many_to_the_last_bit(members):
+    rng = np.random.default_rng(members)
+    weights = rng.uniform(0.1, 1.0, members).tolist()
+    logits = rng.standard_normal((100, members, 2))
+    few = np.concatenate([combine(one[None], weights) for one in logits])
+    assert few.tobytes() == combine(logits, weights).tobytes()
