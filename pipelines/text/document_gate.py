@@ -21,7 +21,7 @@ from pipelines.text.corpus import Corpus
 from pipelines.text.document_evaluate import as_table, document_risks, true_labels
 from pipelines.text.document_metrics import Table, naming_difference
 from pipelines.text.recorded import recorded_corpus, recorded_folders
-from pipelines.text.verdict import verdict
+from pipelines.text.verdict import compared, verdict
 
 
 def judge_classifier(
@@ -58,18 +58,20 @@ def hold_out_rows(corpus: Corpus, config: TextRunConfig) -> Ints:
 def _comparison(
     ours: TextScorer, champion: TextScorer, held_out: Corpus, truth: Table, config: TextRunConfig
 ) -> list[GateCheck]:
-    labels = ours.bundle.task.labels
-    same = champion.bundle.task.labels == labels and champion.bundle.task.kind is ours.bundle.task.kind
-    note = "" if same else "task.kind or task.labels differ; register it under another name"
-    check = GateCheck("same_task", same, float(same), "candidate and champion name the same labels", note)
-    if not same:
-        return [check]
-    mine, theirs = _named(ours, held_out), _named(champion, held_out)
-    found = naming_difference(truth, mine, theirs, labels, held_out.group, config.evaluation)
-    margin = config.gate.macro_f1_margin
-    told = f"difference {found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
-    low = found["low"]
-    return [check, GateCheck("macro_f1_difference_low", low >= margin, low, f"at least {margin:g}", told)]
+    task, its = ours.bundle.task, champion.bundle.task
+
+    def difference() -> dict[str, float]:
+        mine, theirs = _named(ours, held_out), _named(champion, held_out)
+        return naming_difference(truth, mine, theirs, task.labels, held_out.group, config.evaluation)
+
+    return compared(
+        "macro_f1",
+        same=(its.labels, its.kind) == (task.labels, task.kind),
+        does="name",
+        differ="task.kind or task.labels differ",
+        margin=config.gate.macro_f1_margin,
+        difference=difference,
+    )
 
 
 def _named(scorer: TextScorer, corpus: Corpus) -> Table:

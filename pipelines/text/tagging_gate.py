@@ -18,7 +18,7 @@ from pipelines.text.tagging_config import TaggingRunConfig
 from pipelines.text.tagging_data import split_documents
 from pipelines.text.tagging_evaluate import tag_documents
 from pipelines.text.tagging_metrics import SpanCounts, count_spans, span_difference
-from pipelines.text.verdict import verdict
+from pipelines.text.verdict import compared, verdict
 
 
 def judge_tagging(
@@ -48,17 +48,14 @@ def judge_tagging(
 def _comparison(
     ours: SpanCounts, champion: TaggingModel, held_out: Corpus, config: TaggingRunConfig
 ) -> list[GateCheck]:
-    same = champion.bundle.labels == ours.labels
-    note = "" if same else "task.labels differ; register it under another name"
-    check = GateCheck("same_task", same, float(same), "candidate and champion mark the same labels", note)
-    if not same:
-        return [check]
-    theirs = _counts(champion.tagger, held_out)
-    found = span_difference(ours, theirs, held_out.group, config.evaluation)
-    margin = config.gate.f1_margin
-    told = f"difference {found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
-    low = GateCheck("f1_difference_low", found["low"] >= margin, found["low"], f"at least {margin:g}", told)
-    return [check, low]
+    return compared(
+        "f1",
+        same=champion.bundle.labels == ours.labels,
+        does="mark",
+        differ="task.labels differ",
+        margin=config.gate.f1_margin,
+        difference=lambda: span_difference(ours, _counts(champion.tagger, held_out), held_out.group, config.evaluation),
+    )
 
 
 def _counts(tagger: Tagger, held_out: Corpus) -> SpanCounts:

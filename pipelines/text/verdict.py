@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -64,3 +64,26 @@ def verdict(
         rival, check = checked(champion, "champion_artifact")
         checks += [check] if rival is None else against(rival)
     return GateVerdict(candidate.address, address, tuple(checks))
+
+
+def compared(
+    metric: str, *, same: bool, does: str, differ: str, margin: float, difference: Callable[[], Mapping[str, float]]
+) -> list[GateCheck]:
+    """Checks of a candidate against the champion: the same labels, and then a difference that is not too bad.
+
+    Args:
+        metric: what is compared.
+        same: whether both answer the same question.
+        does: what both do with labels, in words.
+        differ: what differs where they do not.
+        margin: least lower bound of the difference, candidate less champion.
+        difference: gives `value`, `low` and `high`; asked for only where both are the same.
+    """
+    note = "" if same else f"{differ}; register it under another name"
+    check = GateCheck("same_task", same, float(same), f"candidate and champion {does} the same labels", note)
+    if not same:
+        return [check]
+    found = difference()
+    told = f"difference {found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
+    low = found["low"]
+    return [check, GateCheck(f"{metric}_difference_low", low >= margin, low, f"at least {margin:g}", told)]
