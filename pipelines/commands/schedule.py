@@ -25,13 +25,14 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     from models.errors import ConfigError
     from pipelines.child import Limits
     from pipelines.config import load_config
+
+    config = load_config(args.config)  # a mistake in it is told before seconds of imports
+    if config.retrain is None:
+        raise ConfigError("config must hold a [retrain] table, got none; see docs/retraining.md")
     from pipelines.schedule import Schedule, serve_schedule
     from pipelines.settings import Settings
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    config = load_config(args.config)
-    if config.retrain is None:
-        raise ConfigError("config must hold a [retrain] table, got none; see docs/retraining.md")
     limits = Limits(args.time_limit_h * 3600.0, args.grace_s, args.retries, args.backoff_s)
     schedule = Schedule(config.name, args.config.resolve(), args.cron, args.timezone, limits)
     say(f"retraining {config.name} at '{args.cron}' ({args.timezone}) until SIGTERM")

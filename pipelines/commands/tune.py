@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipelines.config import RunConfig
     from pipelines.tune import Found
     from pipelines.tune_worker import Search
 
@@ -39,15 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Searches, writes the best configuration and says how the trials ended."""
     from models.errors import ConfigError
+    from pipelines.commands.out_file import check_out_file
+    from pipelines.config import load_config
 
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("optuna must be installed for a search, got none; pip install 'sequela[tune]'")
-    from pipelines.commands.out_file import check_out_file
+    config = load_config(args.config, _overrides(args))  # a mistake in it is told before seconds of imports
     from pipelines.tune import check_counts, check_new, tune, write_config
 
     check_counts(trials=args.trials, workers=args.workers, timeout_s=args.timeout)
     check_new(args.out, force=args.force)
-    search = _search(args)
+    search = _search(args, config)
     check_out_file(args.out)
     if args.ray is None:
         found = tune(search, progress=not args.quiet, say=say)
@@ -71,22 +74,24 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-def _search(args: argparse.Namespace) -> Search:
+def _overrides(args: argparse.Namespace) -> list[str]:
+    return [*args.set, *([] if args.trials is None else [f"tune.trials={args.trials}"])]
+
+
+def _search(args: argparse.Namespace, config: RunConfig) -> Search:
     """What the arguments ask for, in a folder that is there."""
     from models.errors import UsageError
-    from pipelines.config import load_config, read_plain
+    from pipelines.config import read_plain
     from pipelines.settings import Settings
     from pipelines.tune_worker import Search
 
     if args.ray is not None and args.storage:
         raise UsageError("--storage must be left out with --ray, got both; a search on Ray is in no database")
-    overrides = [*args.set, *([] if args.trials is None else [f"tune.trials={args.trials}"])]
-    config = load_config(args.config, overrides)
     folder = args.folder or Path("work") / f"{config.name}-tune"
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings.from_environment()
     return Search(
-        plain=read_plain(args.config, overrides),
+        plain=read_plain(args.config, _overrides(args)),
         cohorts=args.cohorts,
         folder=folder,
         study=args.study or config.name,

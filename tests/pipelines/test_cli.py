@@ -97,12 +97,17 @@ def test_the_list_of_commands_needs_no_heavy_import():
     assert done.returncode == 0, done.stderr
 
 
-def test_a_mistake_in_the_configuration_is_told_before_the_heavy_imports(tmp_path):
+@pytest.mark.parametrize(
+    "command",
+    [["train", "PLACE"], ["tune", "PLACE", "--out", "best.toml"], ["retrain"], ["schedule", "--cron", "0 2 * * *"]],
+)
+def test_a_mistake_in_the_configuration_is_told_before_the_heavy_imports(command, tmp_path):
     (tmp_path / "run.toml").write_text("name = 'x'\n[task]\noutcome = 'death'\n[network]\ncel = 'gru'\n")
+    arguments = [a.replace("PLACE", str(tmp_path)) for a in command] + ["--config", str(tmp_path / "run.toml")]
     code = (
         "import sys; from pipelines.cli import main\n"
-        f"status = main(['train', {str(tmp_path)!r}, '--config', {str(tmp_path / 'run.toml')!r}])\n"
-        "heavy = {'mlflow', 'pytorch_lightning', 'matplotlib', 'lightgbm'} & set(sys.modules)\n"
+        f"status = main({arguments!r})\n"
+        "heavy = {'mlflow', 'pytorch_lightning', 'lightgbm', 'optuna', 'apscheduler'} & set(sys.modules)\n"
         "sys.exit(f'{status} {heavy}' if heavy or status != 1 else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
