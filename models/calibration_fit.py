@@ -205,16 +205,13 @@ def line_of_few(
 ) -> Floats:
     """As `Calibration.line`, without numpy, whose calls cost more than so few numbers."""
     rows = []
-    last, basis = math.nan, basis_at(0.0, span)
+    last, lines = math.nan, [(1.0, 0.0)]
     for given, hours in zip(logit.tolist(), time_h.tolist(), strict=True):
         if hours != last:  # a step's members share its time
             last, basis = hours, basis_at(hours, span)
-        rows.append(
-            [
-                value * math.exp(sum(map(mul, basis, slope))) + sum(map(mul, basis, shift))
-                for value, slope, shift in zip(given, log_slope, intercept, strict=True)
-            ]
-        )
+            slopes = [math.exp(sum(map(mul, basis, row))) for row in log_slope]
+            lines = list(zip(slopes, [sum(map(mul, basis, row)) for row in intercept], strict=True))
+        rows.append([value * slope + shift for value, (slope, shift) in zip(given, lines, strict=True)])
     return np.array(rows, dtype=np.float64)
 
 

@@ -142,12 +142,20 @@ class TextCalibrationConfig:
 
     Args:
         method: `none`, `temperature` or `platt`, fitted on the calibration part.
+        threshold: risk from which each of several labels is named; 0 = where its F1 on the calibration part is
+            highest, which needs many documents with the label.
     """
 
     method: CalibrationMethod = CalibrationMethod.TEMPERATURE
+    threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuses curves, which several classes do not have."""
+        """Refuses curves, which several classes do not have, and a risk that is none."""
+        if not 0 <= self.threshold < 1:
+            raise ConfigError(
+                f"calibration.threshold must be at least 0 and below 1, got {self.threshold}; give a risk, or 0 for "
+                "one that is chosen"
+            )
         if self.method not in (CalibrationMethod.NONE, CalibrationMethod.TEMPERATURE, CalibrationMethod.PLATT):
             raise ConfigError(
                 f"calibration.method must be none, temperature or platt, got '{self.method}'; choose one of them"

@@ -147,10 +147,12 @@ def _scorer(
     shift = np.array(data.shift) * config.loss.balance
     groups = group_numbers(part.group).tolist()
     calibration = fit_calibration(logits + shift, label, groups, data.task, config.calibration)
-    if data.task.kind is TextTaskKind.MULTILABEL:
-        decision = best_thresholds(calibration.apply(logits + shift, np.zeros(len(logits))), label)
-    else:
+    if data.task.kind is not TextTaskKind.MULTILABEL:
         decision = balanced_decision(calibration, shift)
+    elif config.calibration.threshold:
+        decision = (config.calibration.threshold,) * label.shape[1]
+    else:
+        decision = best_thresholds(calibration.apply(logits + shift, np.zeros(len(logits))), label)
     bundle = TextBundle(
         name=config.name,
         task=data.task,
