@@ -24,7 +24,13 @@ from models.text.task import TextTask, TextTaskKind
 from models.text.tokenizer import TokenizerConfig
 from pipelines.bootstrap import Resampling
 from pipelines.split import Part, SplitConfig
-from pipelines.text.config import MembersConfig, TextPretrainingConfig, TextRunConfig
+from pipelines.text.config import (
+    MembersConfig,
+    TextBaselinesConfig,
+    TextCalibrationConfig,
+    TextPretrainingConfig,
+    TextRunConfig,
+)
 from pipelines.text.corpus import Corpus, make_corpus
 from pipelines.text.dataset import TextPart, build_dataset, document_targets
 from pipelines.text.document_calibrate import best_thresholds
@@ -104,6 +110,24 @@ def test_several_labels_a_document_are_named_above_their_own_thresholds(tmp_path
     found = train_documents(corpus(several=True), config, folder=tmp_path)
     assert found.figures["metrics"]["macro_f1"]["value"] > 0.8
     assert found.figures["unlabelled"] == 0
+
+
+def test_a_declared_threshold_is_that_of_every_label(tmp_path: Path) -> None:
+    config = replace(
+        CONFIG,
+        task=TextTask(TextTaskKind.MULTILABEL),
+        pretraining=TextPretrainingConfig(),
+        calibration=TextCalibrationConfig(threshold=0.4),
+        training=replace(TRAINING, max_epochs=1),
+        baselines=TextBaselinesConfig(tfidf=False),
+    )
+    assert train_documents(corpus(several=True), config, folder=tmp_path).bundle.decision == (0.4,) * len(ORGANS)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.0])
+def test_a_threshold_that_is_no_risk_is_refused(threshold: float) -> None:
+    with pytest.raises(ConfigError, match=r"calibration\.threshold must be"):
+        TextCalibrationConfig(threshold=threshold)
 
 
 def test_the_linear_member_says_at_a_texts_end_what_its_table_says() -> None:
