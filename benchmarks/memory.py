@@ -7,6 +7,7 @@ measured is the training's own memory. Private memory is what this process alone
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -111,13 +112,19 @@ def measure(steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(int(sys.argv[1]))))
+    """Prints one figure, or the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("steps", type=int, nargs="?", help="length of the stays; default a table of several lengths")
+    steps = parser.parse_args().steps
+    if steps is not None:
+        if steps < 1:
+            parser.error(f"steps must be at least 1, got {steps}; give the length of the stays")
+        print(json.dumps(measure(steps)))
         return
-    for steps in LENGTHS:
+    for length in LENGTHS:
         # One process a length: memory that an allocator keeps would hide what the next length needs.
-        done = subprocess.run([sys.executable, __file__, str(steps)], capture_output=True, text=True, check=True)
-        print(f"{steps:>7,} steps: {json.loads(done.stdout)['above_idle_mb']:.1f} MiB above the idle process")
+        done = subprocess.run([sys.executable, __file__, str(length)], capture_output=True, text=True, check=True)
+        print(f"{length:>7,} steps: {json.loads(done.stdout)['above_idle_mb']:.1f} MiB above the idle process")
 
 
 if __name__ == "__main__":
