@@ -4,9 +4,10 @@ Both promises are about new patients like those it was fitted on, and need patie
 the calibration was fitted on.
 
 A label set at level 0.9 holds the true label of at least nine in ten patients with the event, and of at least nine
-in ten without: of each class for itself, so that a rare event is not bought with the common one. Both labels
-together say "cannot tell" (the model abstains); no label at all, that the risk is unlike that of either class. With
-too few patients of a class for the level, every set holds it: a promise that cannot be kept is not made.
+in ten without: of each class for itself, so that a rare event is not bought with the common one. It is an average
+over draws of the patients that it was fitted on, too: of one draw the sets hold it somewhat less or more often. Both
+labels together say "cannot tell" (the model abstains); no label at all, that the risk is unlike that of either class.
+With too few patients of a class for the level, every set holds it: a promise that cannot be kept is not made.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """One score and label a patient in, two step functions of the score out: the ends of a Venn-Abers interval.
 
 For a new score, isotonic regression is fitted twice on the calibration patients and the new one: once as if it had
-no event, once as if it had. One of the two risks at the score is perfectly calibrated, whichever comes true; how
-far apart they lie says how much the calibration patients know there.
+no event, once as if it had. One of the two risks at the score is perfectly calibrated, whichever comes true, on
+average over draws of the calibration patients. How far apart they lie says what one more patient changes there; the
+chance in those patients is more than that, so it is no confidence interval.
 """
 
 from __future__ import annotations

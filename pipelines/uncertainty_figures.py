@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.special import betaincinv
 
 from models.stay import Floats, Ints
 from models.task import TargetKind, TaskSpec
-from models.uncertainty import Bools, PatientDraw, Uncertainty
+from models.uncertainty import Bools, PatientDraw, Uncertainty, quantile_rank
 from pipelines.bootstrap import Estimates, Resampling, estimate
 from pipelines.calibrate import candidate_steps
 from pipelines.config import RunConfig
@@ -23,7 +24,8 @@ def uncertainty_figures(
     """What the label sets promised, measured on one step a patient, of every output.
 
     For each level `conformal_coverage_event_<level>` and `conformal_coverage_no_event_<level>` (of several
-    classes `conformal_coverage_<level>` of the output's class), `abstain_share_<level>` (all labels in the set)
+    classes `conformal_coverage_<level>` of the output's class), the same with `conformal_expected_`, which is what
+    `expected_coverage` says of as many calibration patients, `abstain_share_<level>` (all labels in the set)
     and `neither_share_<level>` (no label); and `interval_width`, the mean width of the Venn-Abers interval.
 
     Args:
@@ -49,6 +51,10 @@ def uncertainty_figures(
             rows = draw.first(own == number)
             columns = {f"conformal_coverage{suffix}": inside[rows, target, :, number]}
             _add(estimates, columns, uncertainty.levels, steps.patient_index[rows], resampling)
+            patients = uncertainty.sets[target].patients[number]
+            for level in uncertainty.levels:
+                expected = expected_coverage(level, patients, share=resampling.level)
+                estimates.metrics[f"conformal_expected{suffix}_{level:g}"] = expected
         rows = draw.first(~np.isnan(own))
         sizes = inside[rows, target].sum(axis=-1)
         shares = {"abstain_share": sizes == inside.shape[-1], "neither_share": sizes == 0}
@@ -58,6 +64,33 @@ def uncertainty_figures(
             estimates.merge(estimate(_means(width), steps.patient_index[rows], resampling))
         found[name] = estimates
     return found
+
+
+def expected_coverage(level: float, patients: int, *, share: float = 0.95) -> dict[str, float]:
+    """What coverage to expect of one model, whose calibration patients were drawn once.
+
+    The promise is kept on average over draws of the calibration patients. In one draw the bound lies too low or too
+    high by chance, so that one model covers less or more in all new patients: a Beta distribution tells how much.
+
+    Args:
+        level: of the label sets.
+        patients: of the class, who calibrated the sets.
+        share: of all draws whose coverage lies between `low` and `high`.
+
+    Returns:
+        mean over draws as `value`, and `low` and `high`; all 1 where patients are too few for a bound.
+
+    Source: Vovk 2012, Conditional validity of inductive conformal predictors, section 3 (training conditional).
+
+    Example:
+        >>> {name: round(number, 3) for name, number in expected_coverage(0.9, 200).items()}
+        {'value': 0.9, 'low': 0.856, 'high': 0.938}
+    """
+    rank = quantile_rank(level, patients)
+    if rank > patients:
+        return {"value": 1.0, "low": 1.0, "high": 1.0}
+    low, high = betaincinv(rank, patients + 1 - rank, [(1.0 - share) / 2.0, (1.0 + share) / 2.0])
+    return {"value": rank / (patients + 1), "low": float(low), "high": float(high)}
 
 
 def with_uncertainty(

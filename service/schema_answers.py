@@ -70,8 +70,8 @@ class Risk(_Answer):
     interval: tuple[float, float] | None = Field(
         default=None,
         description="Venn-Abers interval: how often patients of such a risk had the outcome, if this one joins them "
-        "without and with it. Far apart where such patients were few; the risk may lie outside. Null where the model "
-        "has none.",
+        "without and with it. Not a confidence interval: far apart where such patients were few, but not wide enough "
+        "to hold their chance; the risk may lie outside. Null where the model has none.",
     )
     label_set: list[Literal["event", "no_event"]] | None = Field(
         default=None,

@@ -10,6 +10,7 @@ from models.calibration import CalibrationMethod
 from models.errors import ConfigError, DataError
 from models.record import from_plain
 from models.task import LabelScope, TargetKind, TaskSpec
+from models.uncertainty import Uncertainty
 from pipelines.bootstrap import Resampling
 from pipelines.calibrate import candidate_steps, fit_calibration, fit_uncertainty, kept_apart, with_calibration
 from pipelines.calibration_config import CalibrationConfig
@@ -18,7 +19,7 @@ from pipelines.evaluate import evaluate
 from pipelines.scores import StepScores
 from pipelines.sources.simulator import simulate
 from pipelines.train import train
-from pipelines.uncertainty_figures import uncertainty_figures, with_uncertainty
+from pipelines.uncertainty_figures import expected_coverage, uncertainty_figures, with_uncertainty
 from tests.pipelines.small_line import TINY
 
 STAY = TaskSpec("died")
@@ -121,6 +122,52 @@ def test_on_a_hold_out_each_class_is_covered_as_promised(task):
         assert np.all(np.mean(values, axis=0) <= np.array(LEVELS) + 0.02 + error)
 
 
+@pytest.mark.parametrize("folds", [2, 4])
+def test_where_one_member_calibrates_and_the_mean_of_all_is_served_no_class_is_covered_less_on_average(folds):
+    covered = {"event": [], "no_event": []}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        part, fresh = scores(500, 1000 + seed), scores(500, 2000 + seed)
+        # What members err by is their own: of one where it never saw the patient, of their mean in new patients.
+        own, mean = (np.repeat(rng.normal(0, e, (500, 1)), 4, axis=0) for e in (1.5, 1.5 / np.sqrt(folds)))
+        part, fresh = replace(part, logit=part.logit + own), replace(fresh, logit=fresh.logit + mean)
+        fitted = fit_calibration(part, STAY, CONFIG, key="k")
+        uncertainty = fit_uncertainty(with_calibration(part, fitted), STAY, CONFIG, key="k")
+        inside = uncertainty.label_sets(with_calibration(fresh, fitted).risk[fresh.last_rows])[:, 0]
+        died = fresh.label[fresh.last_rows, 0] == 1
+        covered["event"].append(inside[died, :, 1].mean(axis=0))
+        covered["no_event"].append(inside[~died, :, 0].mean(axis=0))
+    for values in covered.values():
+        error = 4 * np.std(values, axis=0) / np.sqrt(len(values))
+        assert np.all(np.mean(values, axis=0) >= np.array(LEVELS) - error)
+
+
+def test_the_coverage_of_one_model_lies_where_its_number_of_calibration_patients_lets_expect():
+    within, means = [], []
+    for seed in range(400):
+        # Risks that are uniform in a class, so that what a bound covers in all new patients is the bound itself.
+        rng = np.random.default_rng(seed)
+        fitted = Uncertainty.fit(
+            rng.random((120, 1)),
+            (np.arange(120) < 40)[:, None].astype(float),
+            patient_index=np.arange(120),
+            order=np.zeros(120),
+            levels=(0.9,),
+        )
+        (event,), no_event = fitted.sets[0].positive_from[0], fitted.sets[0].negative_to[0]
+        expected = [expected_coverage(0.9, n, share=0.9) for n in fitted.sets[0].patients]
+        found = (no_event, 1 - event)
+        within.append([e["low"] <= c <= e["high"] for e, c in zip(expected, found, strict=True)])
+        means.append([c - e["value"] for e, c in zip(expected, found, strict=True)])
+    assert np.mean(within, axis=0) == pytest.approx([0.9, 0.9], abs=0.06)
+    assert np.mean(means, axis=0) == pytest.approx([0, 0], abs=0.01)
+
+
+def test_of_too_few_patients_for_a_level_all_are_expected_to_be_covered():
+    assert expected_coverage(0.9, 8) == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert expected_coverage(0.9, 9)["low"] < 0.9 <= expected_coverage(0.9, 9)["value"]
+
+
 def test_figures_of_a_class_that_is_absent_say_so():
     part = scores(200, 6)
     uncertainty = fit_uncertainty(part, STAY, CONFIG, key="k")
@@ -139,6 +186,8 @@ def test_the_promises_stand_with_the_figures_of_the_hold_out():
     told = with_uncertainty(figures, part, uncertainty, config)
     entry = told["metrics"]["conformal_coverage_event_0.9"]
     assert entry["low"] <= entry["value"] <= entry["high"]
+    expected = expected_coverage(0.9, uncertainty.sets[0].patients[1], share=config.evaluation.resampling.level)
+    assert told["metrics"]["conformal_expected_event_0.9"] == expected
     assert told["outputs"]["died"]["abstain_share_0.8"] == told["metrics"]["abstain_share_0.8"]
     assert figures["metrics"].items() <= told["metrics"].items()
 
