@@ -35,14 +35,14 @@ from pipelines.text.train import train_documents
 
 WITHOUT = "chance"
 # A softmax over three times as many tokens takes three times as long, and few labels need no more.
-VOCABULARY, EPOCHS = 2000, 5
+VOCABULARY = 2000
 
 
-def ways(config: TextRunConfig) -> dict[str, TextPretrainingConfig]:
+def ways(config: TextRunConfig, epochs: int) -> dict[str, TextPretrainingConfig]:
     """From what the network starts."""
     return {
         WITHOUT: TextPretrainingConfig(),
-        "language_model": TextPretrainingConfig(epochs=EPOCHS),
+        "language_model": TextPretrainingConfig(epochs=epochs),
         "counted_vectors": config.pretraining,
     }
 
@@ -55,7 +55,7 @@ def few_labels(corpus: Corpus, parts: dict[Part, np.ndarray], share: float) -> t
     return replace(corpus, labels=labels), parts | {Part.TRAIN: parts[Part.TRAIN][kept]}
 
 
-def worth(corpus: Corpus, config: TextRunConfig, share: float, seed: int) -> dict[str, Any]:
+def worth(corpus: Corpus, config: TextRunConfig, share: float, seed: int, epochs: int) -> dict[str, Any]:
     """Macro-F1 of every way with one seed, and what it gains over chance."""
     task, whole = replace(config.task, labels=corpus.label_names), held_out_parts(corpus)
     held = corpus.select(whole[Part.TEST].tolist())
@@ -65,7 +65,7 @@ def worth(corpus: Corpus, config: TextRunConfig, share: float, seed: int) -> dic
     facts = (task.labels, held.group, config.evaluation)
     found: dict[str, Any] = {"seed": seed, "labelled": len(parts[Part.TRAIN]), "judged": len(held), "epochs": rounds}
     named: dict[str, Any] = {}
-    for way, pretraining in ways(config).items():
+    for way, pretraining in ways(config, epochs).items():
         run = replace(
             config,
             task=task,
@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--share", type=float, default=0.2, help="of the training texts that keep their label")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, default=5, help="of the language model")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -98,8 +99,10 @@ def main() -> None:
     corpus = corpus_of("specialty", args.data)
     chosen = [f"tokenizer.vocabulary_size={VOCABULARY}", *args.set]
     config = load_text_config(ROOT / "configs" / "specialty-en.toml", chosen)
-    rows = [worth(corpus, config, args.share, seed) for seed in args.seeds]
-    text = json.dumps({"machine": machine(), "share": args.share, "seeds": rows}, indent=2)
+    rows = [worth(corpus, config, args.share, seed, args.epochs) for seed in args.seeds]
+    text = json.dumps(
+        {"machine": machine(), "share": args.share, "language_model_epochs": args.epochs, "seeds": rows}, indent=2
+    )
     print(text)
     if args.out:
         args.out.write_text(text + "\n", encoding="utf-8")
