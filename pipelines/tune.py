@@ -21,7 +21,7 @@ from typing import Any
 
 import optuna
 
-from models.errors import ConfigError, DataError, RefusedError, SequelaError
+from models.errors import RefusedError, SequelaError
 from models.record import to_plain
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
@@ -229,26 +229,3 @@ def write_config(text: str, out: Path) -> None:
         beside.replace(out)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def check_new(out: Path, *, force: bool) -> None:
-    """Refuses to write over a file unless that is asked for.
-
-    Raises:
-        DataError: if the file is there.
-    """
-    if out.exists() and not force:
-        raise DataError(f"out must be a new file, got {out}, which is there; name another or give --force")
-
-
-def check_counts(*, trials: int | None, workers: int, timeout_s: float | None) -> None:
-    """Refuses numbers that have no meaning.
-
-    Raises:
-        ConfigError: with the number.
-    """
-    for name, value in (("--trials", trials), ("--workers", workers)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be at least 1, got {value}; raise the number")
-    if timeout_s is not None and not timeout_s > 0:
-        raise ConfigError(f"--timeout must be above 0, got {timeout_s}; give seconds")

@@ -45,11 +45,10 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
 
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("optuna must be installed for a search, got none; pip install 'sequela[tune]'")
+    _check(args)
     config = load_config(args.config, _overrides(args))  # a mistake in it is told before seconds of imports
-    from pipelines.tune import check_counts, check_new, tune, write_config
+    from pipelines.tune import tune, write_config
 
-    check_counts(trials=args.trials, workers=args.workers, timeout_s=args.timeout)
-    check_new(args.out, force=args.force)
     search = _search(args, config)
     check_out_file(args.out)
     if args.ray is None:
@@ -74,19 +73,31 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Refuses arguments that mean nothing, together or alone, and to write over a file unless that is asked for."""
+    from models.errors import ConfigError, DataError, UsageError
+
+    if args.ray is not None and args.storage:
+        raise UsageError("--storage must be left out with --ray, got both; a search on Ray is in no database")
+    for name, value in (("--trials", args.trials), ("--workers", args.workers)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be at least 1, got {value}; raise the number")
+    if args.timeout is not None and not args.timeout > 0:
+        raise ConfigError(f"--timeout must be above 0, got {args.timeout}; give seconds")
+    if args.out.exists() and not args.force:
+        raise DataError(f"out must be a new file, got {args.out}, which is there; name another or give --force")
+
+
 def _overrides(args: argparse.Namespace) -> list[str]:
     return [*args.set, *([] if args.trials is None else [f"tune.trials={args.trials}"])]
 
 
 def _search(args: argparse.Namespace, config: RunConfig) -> Search:
     """What the arguments ask for, in a folder that is there."""
-    from models.errors import UsageError
     from pipelines.config import read_plain
     from pipelines.settings import Settings
     from pipelines.tune_worker import Search
 
-    if args.ray is not None and args.storage:
-        raise UsageError("--storage must be left out with --ray, got both; a search on Ray is in no database")
     folder = args.folder or Path("work") / f"{config.name}-tune"
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings.from_environment()
