@@ -4,7 +4,7 @@
 
 A share of the training texts, by a keyed hash of their groups, keeps its label; the others are read for pre-training
 alone. The network stands by itself, without the linear member, and starts from chance, from a language model (the next
-token), or from counted vectors as `configs/specialty-en.toml` does. All ways take as many steps as with every label.
+token, or those taken out), or from counted vectors as `configs/specialty-en.toml` does. All ways take as many steps as with every label.
 The hold-out is that of `text.py specialty`; intervals are over draws of its groups, with both ways met by the same
 draws. Nothing is chosen here. Prints one JSON object, and writes it to `--out`.
 """
@@ -38,11 +38,13 @@ WITHOUT = "chance"
 VOCABULARY = 2000
 
 
-def ways(config: TextRunConfig, epochs: int) -> dict[str, TextPretrainingConfig]:
+def ways(config: TextRunConfig, epochs: int, masked: bool) -> dict[str, TextPretrainingConfig]:
     """From what the network starts."""
     return {
         WITHOUT: TextPretrainingConfig(),
-        "language_model": TextPretrainingConfig(epochs=epochs),
+        "language_model": TextPretrainingConfig(
+            epochs=epochs, next_token_weight=1.0 - masked, masked_token_weight=1.0 * masked
+        ),
         "counted_vectors": config.pretraining,
     }
 
@@ -55,7 +57,7 @@ def few_labels(corpus: Corpus, parts: dict[Part, np.ndarray], share: float) -> t
     return replace(corpus, labels=labels), parts | {Part.TRAIN: parts[Part.TRAIN][kept]}
 
 
-def worth(corpus: Corpus, config: TextRunConfig, share: float, seed: int, epochs: int) -> dict[str, Any]:
+def worth(corpus: Corpus, config: TextRunConfig, share: float, seed: int, **learnt: int) -> dict[str, Any]:
     """Macro-F1 of every way with one seed, and what it gains over chance."""
     task, whole = replace(config.task, labels=corpus.label_names), held_out_parts(corpus)
     held = corpus.select(whole[Part.TEST].tolist())
@@ -65,7 +67,7 @@ def worth(corpus: Corpus, config: TextRunConfig, share: float, seed: int, epochs
     facts = (task.labels, held.group, config.evaluation)
     found: dict[str, Any] = {"seed": seed, "labelled": len(parts[Part.TRAIN]), "judged": len(held), "epochs": rounds}
     named: dict[str, Any] = {}
-    for way, pretraining in ways(config, epochs).items():
+    for way, pretraining in ways(config, **learnt).items():
         run = replace(
             config,
             task=task,
@@ -91,6 +93,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.2, help="of the training texts that keep their label")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=5, help="of the language model")
+    parser.add_argument("--masked", action="store_true", help="it learns tokens that were taken out, not the next one")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -99,7 +102,7 @@ def main() -> None:
     corpus = corpus_of("specialty", args.data)
     chosen = [f"tokenizer.vocabulary_size={VOCABULARY}", *args.set]
     config = load_text_config(ROOT / "configs" / "specialty-en.toml", chosen)
-    rows = [worth(corpus, config, args.share, seed, args.epochs) for seed in args.seeds]
+    rows = [worth(corpus, config, args.share, seed, epochs=args.epochs, masked=args.masked) for seed in args.seeds]
     text = json.dumps(
         {"machine": machine(), "share": args.share, "language_model_epochs": args.epochs, "seeds": rows}, indent=2
     )
