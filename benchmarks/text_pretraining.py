@@ -1,12 +1,12 @@
 """What learning a language from notes without labels is worth where few have one: MTSamples, macro-F1 on unseen texts.
 
-    python benchmarks/text_pretraining.py --data FOLDER [--share 0.2] [--seeds 0 1] [--set KEY=VALUE]
+    python benchmarks/text_pretraining.py --data FOLDER [--share 0.2] [--seeds 0 1] [--epochs 5] [--masked]
 
 A share of the training texts, by a keyed hash of their groups, keeps its label; the others are read for pre-training
 alone. The network stands by itself, without the linear member, and starts from chance, from a language model (the next
-token, or those taken out), or from counted vectors as `configs/specialty-en.toml` does. All ways take as many steps as with every label.
-The hold-out is that of `text.py specialty`; intervals are over draws of its groups, with both ways met by the same
-draws. Nothing is chosen here. Prints one JSON object, and writes it to `--out`.
+token, or those taken out), or from counted vectors as `configs/specialty-en.toml` does. All ways take as many steps as
+with every label. The hold-out is that of `text.py specialty`; intervals are over draws of its groups, with both ways
+met by the same draws. Nothing is chosen here. Prints one JSON object, and writes it to `--out`.
 """
 
 from __future__ import annotations
