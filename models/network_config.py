@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +12,25 @@ from models.pooling import Pooling
 
 LEAST = {"hidden_size": 1, "layers": 1, "projection_size": 0, "head_layers": 0, "head_size": 1, "skip_pieces": 0}
 PROBABILITIES = ("dropout", "input_dropout", "recurrent_dropout", "output_dropout", "head_dropout")
+
+
+def check_numbers(config: object, least: Mapping[str, int], probabilities: Sequence[str]) -> None:
+    """Refuses sizes and probabilities of a `network` table that have no meaning.
+
+    Args:
+        config: the table.
+        least: keys of sizes, and the least that each may be.
+        probabilities: keys of probabilities below 1.
+
+    Raises:
+        ConfigError: with the key and what it is.
+    """
+    for name, lowest in least.items():
+        if (given := getattr(config, name)) < lowest:
+            raise ConfigError(f"network.{name} must be at least {lowest}, got {given}; raise the number")
+    for name in probabilities:
+        if not 0 <= (given := getattr(config, name)) < 1:
+            raise ConfigError(f"network.{name} must be at least 0 and below 1, got {given}; give a probability")
 
 
 class Reads(StrEnum):
@@ -73,16 +93,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Refuses sizes and probabilities that have no meaning."""
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"network.{name} must be at least {least}, got {getattr(self, name)}; raise the number"
-                )
-        for name in PROBABILITIES:
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(
-                    f"network.{name} must be at least 0 and below 1, got {getattr(self, name)}; give a probability"
-                )
+        check_numbers(self, LEAST, PROBABILITIES)
         decays = self.cell is Cell.GRU_D
         if decays and (self.bidirectional or self.projection_size):
             raise ConfigError(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models.batch import Chunk
 from models.cells import Cell, Initialisation, RecurrentStack, initialise
 from models.errors import ConfigError, DataError
+from models.network_config import check_numbers
 from models.pooling import Pooling, RunningPool
 from models.state import State
 from models.streaming import StreamingNetwork
@@ -63,16 +64,7 @@ class TextNetworkConfig:
 
     def __post_init__(self) -> None:
         """Refuses sizes and probabilities that have no meaning."""
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"network.{name} must be at least {least}, got {getattr(self, name)}; raise the number"
-                )
-        for name in PROBABILITIES:
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(
-                    f"network.{name} must be at least 0 and below 1, got {getattr(self, name)}; give a probability"
-                )
+        check_numbers(self, LEAST, PROBABILITIES)
         if self.cell is Cell.GRU_D:
             raise ConfigError("network.cell must not be gru_d for texts, got it; choose lstm or gru")
         if not self.pooling or len(set(self.pooling)) != len(self.pooling):
