@@ -21,13 +21,12 @@ from fastapi import APIRouter, FastAPI, Request, Response
 
 from models.artifact import load_artifact
 from models.scorer import Scorer
-from service.access import GuardedRoute, needs
+from service.access import GuardedRoute, LeanRoute, needs
 from service.app import create_app
 from service.audit import AuditLog
 from service.bodies import JSON, read_json
 from service.keys import Scope
 from service.live.answers import LiveBinaryAnswer
-from service.live.routes import LeanRoute
 from service.live.schema import OBSERVATIONS, ObservationsRequest, parse
 from service.logs import configure_logging
 from service.schema import ScoreRequest

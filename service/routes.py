@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from service import metrics as prometheus
-from service.access import GuardedRoute, needs
+from service.access import GuardedRoute, LeanRoute, needs
 from service.audit import Audit, AuditEvent
 from service.batcher import Batcher
 from service.bodies import JSON, read_json
@@ -39,6 +39,7 @@ from service.text.models import TextModels
 from service.text.rollover import text_standing
 
 router = APIRouter(route_class=GuardedRoute)
+scoring = APIRouter(route_class=LeanRoute)
 
 
 @dataclass
@@ -93,7 +94,7 @@ class MarkdownResponse(PlainTextResponse):
     media_type = "text/markdown"
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
@@ -112,7 +113,7 @@ _SCORE_BODY: dict[str, Any] = {
 }
 
 
-@router.post(
+@scoring.post(
     "/v1/score",
     tags=["score"],
     summary="Risk of a stay so far",
@@ -122,8 +123,9 @@ _SCORE_BODY: dict[str, Any] = {
     },
     openapi_extra={**_SCORE_BODY, **needs(Scope.SCORE)},
 )
-async def score(request: Request, service: Shared) -> Response:
+async def score(request: Request) -> Response:
     """Scores a stay so far; every answer carries the disclaimer."""
+    service = await _service(request)
     body = await read_json(request, seconds=service.settings.body_timeout_s)
     scored, counts = await score_whole(service, body, request)
     request.scope["log"].update(prediction_id=scored.prediction_id, rejected=scored.rejected.total(), **counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
-from service.access import GuardedRoute, needs
+from service.access import LeanRoute, needs
 from service.bodies import JSON, read_json
 from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument, ProblemKind, invalid_input
 from service.keys import Scope
@@ -36,23 +36,6 @@ _PROBLEM: dict[str, Any] = {
     "description": "Refused; nothing of the input is repeated.",
     "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}},
 }
-
-
-class LeanRoute(GuardedRoute):
-    """A route whose function takes the request itself; what the schema says of it stands in `openapi_extra`.
-
-    Nothing is read or built on its behalf, and nothing but the application's own handlers stands around it.
-    """
-
-    async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
-        """Admits the request, and sends what the function answers."""
-        if scope["method"] not in (self.methods or ()):
-            await super().handle(scope, receive, send)
-            return
-        self.admit(scope)
-        endpoint: Callable[[Request], Awaitable[Response]] = self.endpoint
-        response = await endpoint(Request(scope, receive, send))
-        await response(scope, receive, send)
 
 
 class _Listening(StreamingResponse):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from service.access import GuardedRoute, needs
+from service.access import LeanRoute, needs
 from service.audit import Audit, AuditEvent
 from service.bodies import JSON, read_json
 from service.errors import PROBLEM_MEDIA_TYPE, ProblemDocument
@@ -22,7 +22,7 @@ from service.text.models import TextModels
 from service.text.rollover import TextRollover
 from service.text.schema import ClassifyAnswer, ClassifyRequest, TagAnswer, TagRequest, TextModelsAnswer
 
-router = APIRouter(route_class=GuardedRoute)
+router = APIRouter(route_class=LeanRoute)
 SCHEMAS = (ClassifyRequest, TagRequest)
 _Read = Callable[[bytes, TextModels, Settings, Language], Asked]
 _Work = Callable[[Asked], Answered]
@@ -54,7 +54,6 @@ def _texts(request: Request) -> TextService:
     return texts
 
 
-Shared = Annotated[TextService, Depends(_texts)]
 _PROBLEM: dict[str, Any] = {
     "description": "Refused; nothing of the input is repeated.",
     "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}},
@@ -88,9 +87,9 @@ def _said(body: str) -> dict[str, Any]:
     responses={200: {"model": ClassifyAnswer}, **_REFUSALS},
     openapi_extra=_said(ClassifyRequest.__name__),
 )
-async def classify_notes(request: Request, texts: Shared) -> Response:
+async def classify_notes(request: Request) -> Response:
     """Classifies whole documents; nothing of them is kept, logged or repeated."""
-    return await _answer(request, texts, read_classify, classify)
+    return await _answer(request, read_classify, classify)
 
 
 @router.post(
@@ -100,24 +99,26 @@ async def classify_notes(request: Request, texts: Shared) -> Response:
     responses={200: {"model": TagAnswer}, **_REFUSALS},
     openapi_extra=_said(TagRequest.__name__),
 )
-async def tag_notes(request: Request, texts: Shared) -> Response:
+async def tag_notes(request: Request) -> Response:
     """Marks stretches of documents by their places; nothing of them is kept, logged or repeated."""
-    return await _answer(request, texts, read_tag, tag)
+    return await _answer(request, read_tag, tag)
 
 
 @router.get(
     "/v1/notes/models",
     tags=["notes"],
     summary="The models of documents that are loaded",
-    responses=dict.fromkeys((401, 403, 429), _PROBLEM),
+    responses={200: {"model": TextModelsAnswer}, **dict.fromkeys((401, 403, 429), _PROBLEM)},
     openapi_extra=needs(Scope.SCORE, Scope.ADMIN),
 )
-async def text_models(request: Request, texts: Shared) -> TextModelsAnswer:
+async def text_models(request: Request) -> Response:
     """Their names, labels and figures."""
-    return all_models(texts.models, _language(request))
+    answer = all_models(_texts(request).models, _language(request))
+    return Response(answer.model_dump_json(), media_type=JSON)
 
 
-async def _answer(request: Request, texts: TextService, read: _Read, work: _Work) -> Response:
+async def _answer(request: Request, read: _Read, work: _Work) -> Response:
+    texts = _texts(request)
     body = await read_json(request, seconds=texts.settings.body_timeout_s)
     asked = await texts.lanes.run(len(body), read, body, texts.models, texts.settings, _language(request))
     answered = await texts.lanes.run(asked.read, work, asked)

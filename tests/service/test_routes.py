@@ -1,4 +1,5 @@
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -277,3 +278,11 @@ def test_windows_that_share_a_pass_score_as_each_alone(client):
         assert (said["trajectory"] is None) == (expected["trajectory"] is None)
     again = scoring.score_all([Asked(body) for body in bodies])
     assert [one.risks for one in again] == [one.risks for one in scoring.score_all([Asked(body) for body in bodies])]
+
+
+def test_no_route_hands_a_request_to_a_further_thread(client):
+    before = set(threading.enumerate())
+    for route in ROUTES:
+        client.get(route)
+    assert client.post("/v1/score", json=long_stay()).status_code == 200
+    assert [thread.name for thread in set(threading.enumerate()) - before] == []
