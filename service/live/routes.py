@@ -191,10 +191,10 @@ async def delete_observation(request: Request) -> Response:
 async def get_events(request: Request) -> Response:
     """Server-sent events: one a score, until the stay is deleted or the listener leaves."""
     live, last = _live(request), request.headers.get("last-event-id", "")
-    stay_id = _stay_id(request)
+    call = _call(request, "GET events", b"")
     if last and not (last.isascii() and last.isdecimal() and len(last) < 16):
         raise invalid_input([(("Last-Event-ID",), "must be the id of an event")])
-    await live.require(stay_id)
+    await live.require(call.stay_id)
     if live.watchers.listeners >= _settings(request).max_listeners:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
@@ -202,8 +202,7 @@ async def get_events(request: Request) -> Response:
             "Too many listen already; try again.",
             headers={"Retry-After": "5"},
         )
-    live.watchers.listeners += 1
-    call = _call(request, "GET events", b"")
+    live.watchers.listeners += 1  # given back by the answer: nothing between may refuse the call
     return _Listening(live.watchers, events(live, call, after=int(last) if last else None))
 
 
