@@ -102,7 +102,8 @@ async def events(live: LiveStays, call: Call, *, after: int | None) -> AsyncIter
     Args:
         live: the stays.
         call: who listens, and to which stay.
-        after: the last revision that the listener has; None: only what is new counts.
+        after: the last revision that the listener has; None: only what is new counts. One that the stay does not have
+            yet is an earlier stay's, and all is sent.
     """
     stay_id, retold = call.stay_id, Retold(live.audit, call.request_id, call.key)
     head = await live.sessions.store.head(stay_id)
@@ -110,7 +111,8 @@ async def events(live: LiveStays, call: Call, *, after: int | None) -> AsyncIter
         yield _event("deleted", None, {})
         return
     seal = StaySeal(stay_id, head.secret)
-    seen = head.version if after is None else after
+    # Beyond the last revision lies what another stay had, before this one was created under its name: all is new.
+    seen = head.version if after is None else after if after <= head.version else 0
     quiet = 0.0
     yield b": listening\n\n"
     while not live.watchers.ended:

@@ -1,6 +1,8 @@
 """Event streams over HTTP: what is sent to who listens, and what ends a stream."""
 
+import threading
 
+import httpx
 from fastapi.testclient import TestClient
 
 from service.app import create_app
@@ -19,3 +21,12 @@ def test_a_refused_call_leaves_room_for_who_listens(scorer):
         for headers in ({"Idempotency-Key": ""}, {"Last-Event-ID": "MARKED"}):
             assert client.get(EVENTS, headers=headers).status_code in (400, 422)
         assert client.app.state.live.watchers.listeners == 0
+
+
+def test_who_listened_to_an_earlier_stay_of_the_name_misses_nothing_of_the_new_one(live_address):
+    with httpx.Client(base_url=live_address, timeout=60) as client:
+        client.put(STAY, json={})
+        client.post(OBSERVATIONS, json=observed(1))
+        with client.stream("GET", EVENTS, headers={"Last-Event-ID": "50"}) as events:
+            threading.Timer(2.0, lambda: httpx.delete(f"{live_address}{STAY}")).start()  # ends the stream
+            assert [line for line in events.iter_lines() if line.startswith("id: ")] == ["id: 1", "id: 2"]
