@@ -83,6 +83,13 @@ class Access:
         self._limits.admit(key)
         return key.id
 
+    def holds(self, key_id: str, scope: Scope) -> bool:
+        """Whether a key that was admitted to what goes on for long would still be: it may be revoked meanwhile."""
+        if self._keys is None:
+            return True
+        key = self._keys.named(key_id)
+        return key is not None and scope in key.scopes
+
     def _holder(self, authorization: bytes) -> ApiKey:
         word, _, presented = authorization.partition(b" ")
         key = None

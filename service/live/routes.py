@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
-from service.access import GuardedRoute, needs
+from service.access import Access, GuardedRoute, needs
 from service.bodies import JSON, read_json
 from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument, ProblemKind, invalid_input
 from service.keys import Scope
@@ -189,7 +190,7 @@ async def delete_observation(request: Request) -> Response:
     openapi_extra=_said(_STAY_ID, _LAST_EVENT),
 )
 async def get_events(request: Request) -> Response:
-    """Server-sent events: one a score, until the stay is deleted or the listener leaves."""
+    """Server-sent events: one a score, until the stay is deleted, the key ends or the listener leaves."""
     live, last = _live(request), request.headers.get("last-event-id", "")
     call = _call(request, "GET events", b"")
     if last and not (last.isascii() and last.isdecimal() and len(last) < 16):
@@ -203,7 +204,9 @@ async def get_events(request: Request) -> Response:
             headers={"Retry-After": "5"},
         )
     live.watchers.listeners += 1  # given back by the answer: nothing between may refuse the call
-    return _Listening(live.watchers, events(live, call, after=int(last) if last else None))
+    access: Access = request.app.state.access
+    admitted = partial(access.holds, call.key, Scope.SCORE)
+    return _Listening(live.watchers, events(live, call, after=int(last) if last else None, admitted=admitted))
 
 
 @router.get(
