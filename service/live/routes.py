@@ -260,7 +260,9 @@ def _stay_id(request: Request) -> str:
     stay_id: str = request.path_params["stay_id"]
     if not identifier_holds(stay_id):
         raise Problem(
-            HTTPStatus.NOT_FOUND, ProblemKind.NOT_FOUND, "A stay's identifier must be of 1 to 200 printable characters."
+            HTTPStatus.NOT_FOUND,
+            ProblemKind.NOT_FOUND,
+            "A stay's identifier must be of 1 to 200 printable characters, and neither `.` nor `..`.",
         )
     return stay_id
 

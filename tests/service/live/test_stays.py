@@ -509,3 +509,19 @@ def test_scores_are_sent_to_who_listens_until_the_stay_is_deleted(live_address):
                         httpx.delete(f"{live_address}{STAY}")
         assert [h["values"][0] for h in heard[:2]] == [s["risk"] for s in sent]
         assert [h.get("revision") for h in heard] == [2, 3, 4, None]
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/../..", "../x", "a/."])
+def test_no_observation_is_named_so_that_its_address_is_the_stay_s(live, name):
+    kinds = {"observations": [observed(1, name=name)]}, {"notes": [{"time_h": 1, "text": "a", "observation_id": name}]}
+    for body in kinds:
+        refused = live.post(OBSERVATIONS, json=body)
+        assert refused.status_code == 422
+        assert "nor hold one between slashes" in refused.text
+    assert [s["revision"] for s in live.get("/v1/stays").json()["stays"]] == [1]
+
+
+@pytest.mark.parametrize("name", ["a.b", "...", "a/b..c", ".x/y"])
+def test_dots_within_an_identifier_are_none_of_an_address(live, name):
+    post(live, observed(1, name=name))
+    assert live.delete(f"{OBSERVATIONS}/{name}").json()["replayed_from_h"] == 1.0
