@@ -37,7 +37,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, busy_s: float = 5.0) -> None:
         self._link = SqliteLink(path, busy_s=busy_s)
-        self._writer = GroupCommit(self._link.connect)
+        self._writer = GroupCommit(self._link.connect, self._link.check_place)
 
     async def open(self) -> None:
         """Creates the file, or refuses another release's or another program's."""
