@@ -88,7 +88,7 @@ async def stay_page(live: LiveStays, *, after: str, limit: int) -> StayPage:
     try:
         heads = await live.sessions.store.page(after=after, limit=limit + 1)
     except StoreError as error:
-        raise unavailable() from error
+        raise unavailable(error) from error
     stays = [
         StaySummary(stay_id=h.stay_id, revision=h.version, created=written(h.created_s), updated=written(h.updated_s))
         for h in heads[:limit]
@@ -156,7 +156,7 @@ async def _journal(live: LiveStays, stay_id: str) -> tuple[StayHead, Journal]:
     except ConflictError:
         raise no_such_stay() from None
     except StoreError as error:
-        raise unavailable() from error
+        raise unavailable(error) from error
 
 
 def _event(kind: str, identifier: int | None, content: dict[str, object]) -> bytes:

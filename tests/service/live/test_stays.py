@@ -525,3 +525,16 @@ def test_no_observation_is_named_so_that_its_address_is_the_stay_s(live, name):
 def test_dots_within_an_identifier_are_none_of_an_address(live, name):
     post(live, observed(1, name=name))
     assert live.delete(f"{OBSERVATIONS}/{name}").json()["replayed_from_h"] == 1.0
+
+
+def test_the_log_says_why_a_store_fails_and_when_it_is_back_calls_are_answered(live, store, caplog):
+    away = store.rename(store.with_name("away.sqlite3"))
+    assert live.post(OBSERVATIONS, json={"observations": [observed(1)]}).status_code == 503
+    assert live.get("/readyz").json()["status"] == "store_fails"
+    told = [record.fields["reason"] for record in caplog.records if getattr(record, "event", "") == "store_failed"]
+    assert len(told) == 2
+    assert all("put it back" in reason for reason in told)
+    assert str(store) not in str(told)
+    away.rename(store)
+    assert post(live, observed(1))["accepted"]["observations"] == 1
+    assert live.get("/readyz").status_code == 200
