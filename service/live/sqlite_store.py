@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +113,11 @@ class SqliteStore:
         gone = await self._writer.run(work)
         await self._forget()
         return gone
+
+    async def gone(self, numbers: Sequence[int]) -> list[int]:
+        """See `StayStore.gone`."""
+        query = "SELECT value FROM json_each(?) WHERE NOT EXISTS(SELECT 1 FROM stays WHERE number = value)"
+        return [int(row[0]) for row in await self._link.read(query, (json.dumps(list(numbers)),))]
 
     async def claim(self, scope: bytes) -> bool:
         """Grants every claim: the process itself knows what runs in it."""

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+import time
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from models.disclaimer import DISCLAIMER_JA
 from models.record import from_plain
 from models.task import TaskSpec
 from service.app import create_app
-from service.live import restoring
+from service.live import restoring, upkeep
 from service.live.answers import LiveBinaryAnswer, LiveMulticlassAnswer, LiveRegressionAnswer, StayPage, StayView
 from service.live.store import STORE_SCHEMA
 from service.settings import Settings
@@ -538,3 +539,19 @@ def test_the_log_says_why_a_store_fails_and_when_it_is_back_calls_are_answered(l
     away.rename(store)
     assert post(live, observed(1))["accepted"]["observations"] == 1
     assert live.get("/readyz").status_code == 200
+
+
+def test_what_another_process_deletes_leaves_the_memory_of_this_one(live, store, scorer, monkeypatch):
+    monkeypatch.setattr(upkeep, "SWEEP_S", 0.05)
+    settings = Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}")
+    with TestClient(create_app(settings, scorer)) as other:
+        other.put("/v1/stays/stays-here", json={})
+        post(other, observed(1))
+        held = other.app.state.live.sessions
+        assert len(held) == 2
+        assert live.delete(STAY).status_code == 204
+        deadline = time.monotonic() + 30
+        while len(held) > 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert held.stays() == ["stays-here"]
+        assert other.post(OBSERVATIONS, json={}).status_code == 404

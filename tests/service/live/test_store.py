@@ -172,6 +172,17 @@ def test_deletion_leaves_nothing_of_a_stay_and_its_number_is_never_used_again(ma
     with_store(make_store, work)
 
 
+def test_a_store_says_which_stays_are_gone(make_store):
+    async def work(store):
+        made = [await store.create(name, b"", at_s=1.0, secret=SECRET) for name in "abc"]
+        await store.delete(made[1].number)
+        found = await store.gone([*(one.number for one in made), 1 << 40])
+        assert sorted(found) == [made[1].number, 1 << 40]
+        assert await store.gone([]) == []
+
+    with_store(make_store, work)
+
+
 def test_the_last_stay_s_number_is_not_used_again_after_it_and_a_restart(make_store):
     async def create_and_delete(store):
         numbers.append((await store.create("a", b"1", at_s=1, secret=SECRET)).number)
