@@ -51,6 +51,9 @@ def test_a_stream_ends_with_the_key_that_opened_it(artifact, tmp_path):
             write_keys(keys, [ward])  # the visitor's is revoked
             time.sleep(2.5)
             client.post(OBSERVATIONS, json=observed(1))
-            threading.Timer(3.0, lambda: httpx.delete(f"{served.address}{STAY}", headers=held["ward"])).start()
+            # Would end a stream that goes on all the same.
+            ending = threading.Timer(5.0, lambda: httpx.delete(f"{served.address}{STAY}", headers=held["ward"]))
+            ending.start()
             assert [line for line in lines if line] == []
+            ending.cancel()
         assert client.get(EVENTS, headers=held["visitor"]).status_code == 401
