@@ -84,19 +84,44 @@ class Access:
         self._limits.admit(key)
         return key.id
 
+    def holds(self, key_id: str, scope: Scope) -> bool:
+        """Whether a key that was admitted to what goes on for long would still be: it may be revoked meanwhile."""
+        return self._keys is None or self._still(key_id, scope) is not None
+
+    def charge(self, key_id: str, scope: Scope) -> None:
+        """Counts one more request of a key that was admitted to a call which stands for many.
+
+        Raises:
+            Problem: 401 if the key would not be admitted any more, 429 beyond its rate.
+        """
+        if self._keys is None:
+            return
+        key = self._still(key_id, scope)
+        if key is None:
+            raise _no_key()
+        self._limits.admit(key)
+
+    def _still(self, key_id: str, scope: Scope) -> ApiKey | None:
+        key = None if self._keys is None else self._keys.named(key_id)
+        return key if key is not None and scope in key.scopes else None
+
     def _holder(self, authorization: bytes) -> ApiKey:
         word, _, presented = authorization.partition(b" ")
         key = None
         if self._keys is not None and word.lower() == b"bearer":
             key = self._keys.holder(presented.strip().decode("latin-1"))
         if key is None:
-            raise Problem(
-                HTTPStatus.UNAUTHORIZED,
-                ProblemKind.UNAUTHENTICATED,
-                "The request must carry a valid API key as Authorization: Bearer.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            raise _no_key()
         return key
+
+
+def _no_key() -> Problem:
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        ProblemKind.UNAUTHENTICATED,
+        "The request must carry a valid API key as Authorization: Bearer.",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
 
 
 class GuardedRoute(APIRoute):

@@ -164,6 +164,8 @@ def verify(folder: Path, *, expected: str = "") -> Verdict:
             return replace(verdict, fault=f"{where} does not follow the record before it")
         verdict = Verdict(verdict.first or record["seq"], verdict.records + 1, record["hash"])
         seen = seen or verdict.head == expected
+    if not verdict.records:  # a service writes its first record when it starts
+        return replace(verdict, fault="there is no record: all of them were taken away, or none was ever written")
     return verdict if seen else replace(verdict, fault="the expected record is missing: the chain's end was taken away")
 
 

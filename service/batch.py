@@ -7,6 +7,7 @@ answers are taken.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +20,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
 from models.errors import SequelaError
-from service.access import GuardedRoute, needs
+from service.access import Access, GuardedRoute, needs
 from service.bodies import NDJSON, check_media_type
 from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument, ProblemKind, internal_problem, invalid_input
 from service.keys import Scope
@@ -33,6 +34,8 @@ PATH = "/v1/score/batch"
 AHEAD = 8
 # How long a line waits for its turn while others keep the model busy.
 PAUSE_S = 0.02
+# How long a line waits until its key may make another request; beyond it the line is answered with the refusal.
+WORTH_WAITING_S = 60.0
 
 router = APIRouter(route_class=GuardedRoute)
 
@@ -86,6 +89,8 @@ async def _answers(request: Request, service: Service) -> AsyncIterator[bytes]:
         async def take(line: bytes | Problem) -> None:
             nonlocal number
             number += 1
+            if number > 1 and isinstance(line, bytes):  # the first is the call itself
+                line = await _charged(line, request)
             await scoring.put(asyncio.create_task(_answer(number, line, request, service)))
 
         try:
@@ -108,6 +113,21 @@ async def _answers(request: Request, service: Service) -> AsyncIterator[bytes]:
             left = scoring.get_nowait()
             if left is not None:
                 left.cancel()
+
+
+async def _charged(line: bytes, request: Request) -> bytes | Problem:
+    """The line once it counts as a request of the key; what its rate refuses for longer than is worth waiting."""
+    access: Access = request.app.state.access
+    while True:
+        try:
+            access.charge(request.scope["key"], Scope.SCORE)
+        except Problem as refused:
+            wait = float((refused.headers or {}).get("Retry-After", math.inf))
+            if wait > WORTH_WAITING_S:
+                return refused
+            await asyncio.sleep(wait)
+        else:
+            return line
 
 
 async def _lines(request: Request, service: Service) -> AsyncIterator[bytes | Problem]:

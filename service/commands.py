@@ -107,7 +107,7 @@ def _verify(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     chains, whole = [], True
     for folder in folders:
         verdict = verify(folder, expected=args.expect)
-        last = verdict.first + verdict.records - 1
+        last = max(0, verdict.first + verdict.records - 1)
         chains.append(
             {"folder": str(folder), "first": verdict.first, "last": last, "head": verdict.head}
             | ({"fault": verdict.fault} if verdict.fault else {})

@@ -25,7 +25,7 @@ from typing import Any
 from models.artifact import BUNDLE
 from models.artifact_folder import MANIFEST, verify_digests
 from models.errors import ArtifactError
-from service.model_uri import RegistryUri, artifact_folder, parse_registry_uri
+from service.model_uri import RegistryUri, VersionRefusedError, artifact_folder, parse_registry_uri
 
 REFUSED = 1
 UNREACHABLE = 75  # EX_TEMPFAIL
@@ -39,7 +39,7 @@ def fetch(uri: RegistryUri, cache: Path) -> dict[str, str]:
     """Resolves the version and downloads its artifact, unless the cache holds it intact.
 
     Raises:
-        ArtifactError: if the version has no digest, or its files do not have it.
+        VersionRefusedError: if the version has no digest, or its files do not have it.
         MlflowException: as MLflow raises it.
     """
     from mlflow.tracking import MlflowClient
@@ -50,14 +50,22 @@ def fetch(uri: RegistryUri, cache: Path) -> dict[str, str]:
     else:
         found = client.get_model_version(uri.name, uri.version)
     version, digest = str(found.version), str(found.tags.get(DIGEST_TAG, ""))
+    try:
+        _have(uri.name, version, digest, cache)
+    except ArtifactError as error:
+        raise VersionRefusedError(str(error), version) from error
+    return {"version": version, "digest": digest}
+
+
+def _have(name: str, version: str, digest: str, cache: Path) -> None:
+    """Returns once the cache holds the version's files, their digests verified."""
     if not digest.startswith("sha256:"):
         raise ArtifactError(
             f"version {version} must have the tag {DIGEST_TAG}, got none; register it by `sequela train`"
         )
     folder = artifact_folder(cache, digest)
     if not _is_intact(folder, digest):
-        _download(uri.name, version, digest, folder)
-    return {"version": version, "digest": digest}
+        _download(name, version, digest, folder)
 
 
 def _is_intact(folder: Path, digest: str) -> bool:
@@ -114,6 +122,8 @@ def _fetched(model: str, cache: Path) -> int:
     try:
         uri = parse_registry_uri(model)
         return _say(0, **fetch(uri, cache))
+    except VersionRefusedError as error:
+        return _say(REFUSED, refused=str(error), version=error.version)
     except ArtifactError as error:
         return _say(REFUSED, refused=str(error))
     except Exception as error:  # noqa: BLE001 - every failure of the client or the network is one of two answers

@@ -189,9 +189,13 @@ class KeyRing:
         key = self._keys.get(public) if prefix == PREFIX else None
         digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
         same = hmac.compare_digest(digest, _NOBODY if key is None else key.digest)
-        if key is None or not same or (key.expires is not None and key.expires <= datetime.now(UTC)):
-            return None
-        return key
+        return None if key is None or not same or _has_ended(key) else key
+
+    def named(self, key_id: str) -> ApiKey | None:
+        """The key of this id, if it is not revoked and has not ended: for a call that its holder began with it."""
+        self._follow()
+        key = self._keys.get(key_id)
+        return None if key is None or _has_ended(key) else key
 
     def _follow(self) -> None:
         now = time.monotonic()
@@ -208,6 +212,10 @@ class KeyRing:
             log_event(Event.KEYS_UNREADABLE, level=logging.ERROR, error_type=type(error).__name__)
         else:
             log_event(Event.KEYS_CHANGED, keys=len(self._keys))
+
+
+def _has_ended(key: ApiKey) -> bool:
+    return key.expires is not None and key.expires <= datetime.now(UTC)
 
 
 def _by_id(keys: Iterable[ApiKey]) -> dict[str, ApiKey]:

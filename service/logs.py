@@ -46,6 +46,7 @@ class Event(StrEnum):
     KEYS_UNREADABLE = "keys_unreadable"
     AUDIT_HEAD = "audit_head"
     AUDIT_FAILED = "audit_failed"
+    STORE_FAILED = "store_failed"
 
 
 FIELDS = frozenset(

@@ -6,10 +6,23 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.errors import ConfigError
+from models.errors import ArtifactError, ConfigError
 
 SCHEME = "models:"
 PATTERN = re.compile(r"models:/(?P<name>[^/:@]+)(@(?P<alias>[^/:@]+)|/(?P<version>[1-9]\d*))")
+
+
+class VersionRefusedError(ArtifactError):
+    """Raised where a name points to a version that does not hold.
+
+    Args:
+        reason: why.
+        version: the version; empty where nobody could say which it is.
+    """
+
+    def __init__(self, reason: str, version: str) -> None:
+        super().__init__(reason)
+        self.version = version
 
 
 @dataclass(frozen=True)

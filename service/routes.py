@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,7 +20,7 @@ from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument
 from service.keys import Scope
 from service.language import HEADER, preferred_language
 from service.live.store import StoreError
-from service.logs import Event, log_failure
+from service.logs import Event, log_event
 from service.metrics import Metrics
 from service.model_uri import names_registry
 from service.rollover import Rollover
@@ -201,7 +202,7 @@ async def ready(request: Request, response: Response, service: Shared) -> Health
     try:
         await request.app.state.keeping.store.check()
     except StoreError as error:
-        log_failure(Event.FAILED, error, request_id=request.scope["request_id"])
+        log_event(Event.STORE_FAILED, level=logging.ERROR, reason=str(error))
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         return Health(status="store_fails")
     champion = service.models.champion.current

@@ -24,7 +24,7 @@ from models.artifact import load_artifact
 from models.errors import ArtifactError
 from models.scorer import Scorer, resolve_device
 from service.logs import Event, log_event
-from service.model_uri import artifact_folder, names_registry, parse_registry_uri
+from service.model_uri import VersionRefusedError, artifact_folder, names_registry, parse_registry_uri
 from service.settings import Settings, fetch_environment
 
 
@@ -224,7 +224,7 @@ def found_each(output: bytes, status: int, number: int) -> list[Found | Artifact
         if {"version", "digest"} <= set(answer):
             found.append(Found.of(answer))
         elif "refused" in answer:
-            found.append(ArtifactError(str(answer["refused"])))
+            found.append(VersionRefusedError(str(answer["refused"]), str(answer.get("version", ""))))
     return [*found, *(lacking,) * number][:number]
 
 

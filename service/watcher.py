@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 from models.errors import ArtifactError
 from service.logs import Event, log_event, log_failure
-from service.model_uri import names_registry, parse_registry_uri
+from service.model_uri import VersionRefusedError, names_registry, parse_registry_uri
 from service.selection import Found, UnreachableError, fetch_command, found_each
 from service.settings import Settings, fetch_environment
 
@@ -34,7 +34,7 @@ class Followed:
     Args:
         model: the name, as the settings give it.
         point: told what it points to.
-        refuse: told that it points to nothing that can be had: an empty version, and why.
+        refuse: told that it points to nothing that can be had: the version, empty where nobody knows it, and why.
     """
 
     model: str
@@ -123,7 +123,7 @@ class Watcher:
             return False
         except ArtifactError as error:
             if self._is_news(name, str(error)):
-                name.refuse("", str(error))
+                name.refuse(error.version if isinstance(error, VersionRefusedError) else "", str(error))
             return False
         except Exception as error:  # noqa: BLE001  # the model that answers goes on, and the next look may do better
             log_failure(Event.FAILED, error, request_id="")

@@ -91,7 +91,7 @@ class LiveStays:
                 gone = not await self.sessions.store.delete(head.number)
                 await self.sessions.cache.drop_states([head.number])
             except StoreError as error:
-                raise unavailable() from error
+                raise unavailable(error) from error
             finally:
                 self.sessions.forget(session)
         if gone:
@@ -107,7 +107,7 @@ class LiveStays:
         try:
             head = await self.sessions.store.head(stay_id)
         except StoreError as error:
-            raise unavailable() from error
+            raise unavailable(error) from error
         if head is None:
             raise no_such_stay()
 

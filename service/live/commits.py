@@ -38,10 +38,11 @@ class GroupCommit:
 
     Args:
         connect: opens the connection, in the thread.
+        check: raises `StoreError` where what is committed now would not be found again.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._connect = connect
+    def __init__(self, connect: Callable[[], sqlite3.Connection], check: Callable[[], None]) -> None:
+        self._connect, self._check = connect, check
         self._queue: SimpleQueue[Sequence[_Job] | None] = SimpleQueue()
         self._gathered: deque[_Job] = deque()
         self._gathering: asyncio.AbstractEventLoop | None = None
@@ -91,13 +92,15 @@ class GroupCommit:
         while (first := self._queue.get()) is not None:
             jobs = [*first, *self._waiting()]
             try:
+                self._check()
                 connection = connection or self._connect()
                 _commit(connection, jobs)
-            except sqlite3.Error as error:
+            except StoreError as error:
+                _refuse(jobs, error)
+            except Exception as error:  # noqa: BLE001  # whoever waits must hear of it, and the next be served
                 _discard(connection)
                 connection = None
-                for failed in jobs:
-                    failed.error = failed.error or failure(error)
+                _refuse(jobs, failure(error))
             _tell(jobs)
         _discard(connection)
 
@@ -113,8 +116,8 @@ class GroupCommit:
         return jobs
 
 
-def failure(error: sqlite3.Error) -> StoreError:
-    """What an error of SQLite is to a caller; its text may hold a path and is left out."""
+def failure(error: Exception) -> StoreError:
+    """What an error of SQLite, or of what is asked of it, is to a caller; its text may hold a path and is left out."""
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return StoreError(f"store must keep what it is given, got {name}; look at its disk and its file")
 
@@ -144,6 +147,11 @@ def _transact(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         except ConflictError as error:
             job.error = error
     connection.execute("COMMIT")
+
+
+def _refuse(jobs: Sequence[_Job], error: StoreError) -> None:
+    for job in jobs:
+        job.error = job.error or error
 
 
 def _discard(connection: sqlite3.Connection | None) -> None:

@@ -14,7 +14,7 @@ from service.errors import Loc, invalid_input
 from service.intake_values import UNKNOWN_CHANNEL, read_statics
 from service.live.facts import DERIVED, Fact, Note, Observation, Profile
 from service.live.reading import Reader
-from service.live.schema import CorrectionRequest, ObservationsRequest, StayRequest
+from service.live.schema import CorrectionRequest, ObservationsRequest, StayRequest, has_dot_segment
 from service.schema import StaticValue
 from service.settings import Settings
 from service.times import Times, end_minute
@@ -185,6 +185,8 @@ def _note(i: int, item: Mapping[str, Any], times: Times, places: Places) -> Note
 def _check_identifier(where: Loc, identifier: str, places: Places) -> None:
     if identifier.startswith(DERIVED):
         places.append(((*where, "observation_id"), f"must not begin with {DERIVED}"))
+    elif has_dot_segment(identifier):
+        places.append(((*where, "observation_id"), "must not be `.` or `..`, nor hold one between slashes"))
 
 
 def _check_unit(where: Loc, channel: str, unit: str, reader: Reader, places: Places) -> None:

@@ -76,6 +76,10 @@ class MemoryStore:
         self._kept = {scope: held for scope, held in self._kept.items() if held[0] != number}
         return True
 
+    async def gone(self, numbers: Sequence[int]) -> list[int]:
+        """See `StayStore.gone`."""
+        return [number for number in numbers if number not in self._heads]
+
     async def claim(self, scope: bytes) -> bool:
         """Grants every claim: the process itself knows what runs in it."""
         del scope

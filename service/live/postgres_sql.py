@@ -82,6 +82,8 @@ _HEAD = "SELECT number, stay_id, version, created_s, updated_s, secret FROM live
 HEAD = f"{_HEAD} WHERE stay_id = %(stay_id)s::bytea"
 PAGE = f"{_HEAD} WHERE stay_id > %(after)s::bytea ORDER BY stay_id LIMIT %(limit)s::bigint"
 COUNT = "SELECT count(*) FROM live_stays"
+GONE = """
+SELECT n FROM unnest(%(numbers)s::bigint[]) AS n WHERE NOT EXISTS (SELECT FROM live_stays WHERE number = n)"""
 ENTRIES = """
 SELECT version, at_s, payload FROM live_entries
 WHERE number = %(number)s::bigint AND version > %(after)s::bigint ORDER BY version"""

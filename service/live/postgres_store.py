@@ -126,6 +126,10 @@ class PostgresStore:
         """Removes all that is kept of a stay; False if it was gone already."""
         return bool(await self._writer.write(sql.DELETE, {"number": number}, _by_number(number)))
 
+    async def gone(self, numbers: Sequence[int]) -> list[int]:
+        """Which of these numbers are no stay's, or not any more."""
+        return [int(number) for (number,) in await self._reader.fetch(sql.GONE, {"numbers": list(numbers)})]
+
     async def claim(self, scope: bytes) -> bool:
         """Whether no other replica runs a call under this scope; see `StayStore.claim`."""
         rows = await self._claims.fetch(sql.CLAIM, {"key": _claim_key(scope)})

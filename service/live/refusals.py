@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 
 from service.errors import Problem, ProblemKind
+from service.live.store import StoreError
+from service.logs import Event, log_event
 
 
 def no_such_stay() -> Problem:
@@ -12,8 +15,9 @@ def no_such_stay() -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, ProblemKind.NOT_FOUND, "There must be such a stay; PUT it first.")
 
 
-def unavailable() -> Problem:
-    """The refusal of a call while the store fails."""
+def unavailable(error: StoreError) -> Problem:
+    """The refusal of a call while the store fails; the log says why, in the store's own words."""
+    log_event(Event.STORE_FAILED, level=logging.ERROR, reason=str(error))
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         ProblemKind.UNAVAILABLE,

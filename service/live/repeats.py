@@ -78,7 +78,7 @@ class Repeats:
             # Who has just been answered there may ask here before that replica gives up its claim.
             kept = await self.answer(scope, body)
         except StoreError as error:
-            raise unavailable() from error
+            raise unavailable(error) from error
         if kept is None:
             raise still_running()
         return False, kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter
 from starlette.types import Receive, Send
 from starlette.types import Scope as Connection
 
-from service.access import LeanRoute, needs
+from service.access import Access, LeanRoute, needs
 from service.bodies import JSON, read_json
 from service.errors import PROBLEM_MEDIA_TYPE, Problem, ProblemDocument, ProblemKind, invalid_input
 from service.keys import Scope
@@ -172,12 +173,12 @@ async def delete_observation(request: Request) -> Response:
     openapi_extra=_said(_STAY_ID, _LAST_EVENT),
 )
 async def get_events(request: Request) -> Response:
-    """Server-sent events: one a score, until the stay is deleted or the listener leaves."""
+    """Server-sent events: one a score, until the stay is deleted, the key ends or the listener leaves."""
     live, last = _live(request), request.headers.get("last-event-id", "")
-    stay_id = _stay_id(request)
+    call = _call(request, "GET events", b"")
     if last and not (last.isascii() and last.isdecimal() and len(last) < 16):
         raise invalid_input([(("Last-Event-ID",), "must be the id of an event")])
-    await live.require(stay_id)
+    await live.require(call.stay_id)
     if live.watchers.listeners >= _settings(request).max_listeners:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
@@ -185,9 +186,10 @@ async def get_events(request: Request) -> Response:
             "Too many listen already; try again.",
             headers={"Retry-After": "5"},
         )
-    live.watchers.listeners += 1
-    call = _call(request, "GET events", b"")
-    return _Listening(live.watchers, events(live, call, after=int(last) if last else None))
+    live.watchers.listeners += 1  # given back by the answer: nothing between may refuse the call
+    access: Access = request.app.state.access
+    admitted = partial(access.holds, call.key, Scope.SCORE)
+    return _Listening(live.watchers, events(live, call, after=int(last) if last else None, admitted=admitted))
 
 
 @router.get(
@@ -241,7 +243,9 @@ def _stay_id(request: Request) -> str:
     stay_id: str = request.path_params["stay_id"]
     if not identifier_holds(stay_id):
         raise Problem(
-            HTTPStatus.NOT_FOUND, ProblemKind.NOT_FOUND, "A stay's identifier must be of 1 to 200 printable characters."
+            HTTPStatus.NOT_FOUND,
+            ProblemKind.NOT_FOUND,
+            "A stay's identifier must be of 1 to 200 printable characters, and neither `.` nor `..`.",
         )
     return stay_id
 

@@ -19,6 +19,8 @@ from service.strict_json import read_strict
 
 T = TypeVar("T")
 
+_DOTS = frozenset({".", ".."})
+
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 RFC_3339 = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:[0-5]\d)$"
 
@@ -159,4 +161,12 @@ def parse(adapter: TypeAdapter[T], body: bytes, *, known: frozenset[str]) -> T:
 
 def identifier_holds(stay_id: str) -> bool:
     """Whether a stay's identifier in a path is one: of 1 to 200 printable characters, in UTF-8."""
-    return 1 <= len(stay_id) <= 200 and stay_id.isprintable() and "\ufffd" not in stay_id
+    return 1 <= len(stay_id) <= 200 and stay_id.isprintable() and "\ufffd" not in stay_id and stay_id not in _DOTS
+
+
+def has_dot_segment(identifier: str) -> bool:
+    """Whether senders would make another address of one that ends with the identifier, as RFC 3986 has them do.
+
+    `DELETE /v1/stays/a/observations/..` leaves many a client as `DELETE /v1/stays/a`.
+    """
+    return "." in identifier and not _DOTS.isdisjoint(identifier.split("/"))

@@ -131,7 +131,7 @@ class Settling:
                     self._sessions.forget(session)
                     raise no_such_stay() from None
                 except StoreError as error:
-                    raise unavailable() from error
+                    raise unavailable(error) from error
                 finally:
                     # A call that was refused leaves no place behind for a stay that there is not.
                     if session.known is None:
@@ -143,7 +143,7 @@ class Settling:
         try:
             await Retold(self._audit, call.request_id, call.key).call(self._sessions.store, call.stay_id, kept)
         except StoreError as error:
-            raise unavailable() from error
+            raise unavailable(error) from error
         return Reply(kept.status, kept.content, repeated=True)
 
     async def _refreshed(self, session: Session) -> None:
@@ -152,7 +152,7 @@ class Settling:
         except GoneError:
             session.known = None
         except StoreError as error:
-            raise unavailable() from error
+            raise unavailable(error) from error
 
     async def _attempt(
         self,

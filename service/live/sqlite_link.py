@@ -62,6 +62,7 @@ class SqliteLink:
         self._path, self._busy_s = path, busy_s
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._reading: sqlite3.Connection | None = None
+        self._place: tuple[int, int] | None = None
 
     async def open(self) -> None:
         """Creates the file, or brings it to this release's schema.
@@ -79,11 +80,27 @@ class SqliteLink:
     def connect(self) -> sqlite3.Connection:
         """A new connection, for the thread that asks."""
         connection = sqlite3.connect(
-            self._path, timeout=self._busy_s, isolation_level=None, check_same_thread=False, cached_statements=64
+            f"{self._path.absolute().as_uri()}?mode=rw",  # one that is gone is not made anew, and empty
+            uri=True,
+            timeout=self._busy_s,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
         )
         for pragma in PRAGMAS:
             connection.execute(pragma)
         return connection
+
+    def check_place(self) -> None:
+        """Returns if the file still lies where it was opened: SQLite itself goes on writing to one that was taken away.
+
+        Raises:
+            StoreError: with the remedy, if it does not.
+        """
+        if _place(self._path) != self._place:
+            raise StoreError(
+                "store must be the file that was opened, got none or another; put it back with its -wal, or start again"
+            )
 
     async def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows of a query.
@@ -112,6 +129,7 @@ class SqliteLink:
             self._refuse_foreign()
             self._reading = self.connect()
             _prepare_layout(self._reading)
+            self._place = _place(self._path)
         except OSError as error:
             raise StoreError(
                 f"store must be a file that can be written, got {error.strerror}; set SEQUELA_STORE"
@@ -131,6 +149,15 @@ class SqliteLink:
         if self._reading is not None:
             self._reading.close()
             self._reading = None
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    """Which file a path names; None for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _prepare_layout(connection: sqlite3.Connection) -> None:

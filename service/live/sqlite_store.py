@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, busy_s: float = 5.0) -> None:
         self._link = SqliteLink(path, busy_s=busy_s)
-        self._writer = GroupCommit(self._link.connect)
+        self._writer = GroupCommit(self._link.connect, self._link.check_place)
 
     async def open(self) -> None:
         """Creates the file, or refuses another release's or another program's."""
@@ -112,6 +113,11 @@ class SqliteStore:
         gone = await self._writer.run(work)
         await self._forget()
         return gone
+
+    async def gone(self, numbers: Sequence[int]) -> list[int]:
+        """See `StayStore.gone`."""
+        query = "SELECT value FROM json_each(?) WHERE NOT EXISTS(SELECT 1 FROM stays WHERE number = value)"
+        return [int(row[0]) for row in await self._link.read(query, (json.dumps(list(numbers)),))]
 
     async def claim(self, scope: bytes) -> bool:
         """Grants every claim: the process itself knows what runs in it."""

@@ -181,6 +181,10 @@ class StayStore(StateCache, Protocol):
         """Removes the stay, its journal, states, kept answers and secret; False if it was gone already."""
         ...
 
+    async def gone(self, numbers: Sequence[int]) -> list[int]:
+        """Which of these numbers are no stay's, or not any more."""
+        ...
+
     async def claim(self, scope: bytes) -> bool:
         """Whether no other replica runs a call under this scope at the moment; it is then this one's until `release`.
 

@@ -21,6 +21,8 @@ from service.metrics import Metrics
 from service.settings import Settings
 
 SWEEP_S = 60.0
+# Stays in memory of which the store is asked at one time whether it still has them.
+ASKED_AT_ONCE = 1000
 # How often states of stays that left the memory are written, where they are not many.
 WRITE_S = 1.0
 
@@ -95,9 +97,21 @@ async def _expire(live: LiveStays, settings: Settings, audit: Audit, unrecorded:
         if numbers:
             live.sessions.forget_numbers(numbers)
             await live.sessions.cache.drop_states(numbers)
+        await _forget_gone(live.sessions)
         if unrecorded:
             audit.record(AuditEvent.EXPIRED, counts={"stays": unrecorded})
             unrecorded = 0
     except (StoreError, Problem) as error:
         log_failure(Event.FAILED, error, request_id="")
     return unrecorded
+
+
+async def _forget_gone(sessions: Sessions) -> None:
+    """Gives up what is held in memory of stays that another replica has deleted."""
+    places = [sessions.held(stay_id) for stay_id in sessions.stays()]
+    held = [place.known.number for place in places if place is not None and place.known is not None]
+    gone: list[int] = []
+    for begin in range(0, len(held), ASKED_AT_ONCE):
+        gone += await sessions.store.gone(held[begin : begin + ASKED_AT_ONCE])
+    if gone:
+        sessions.forget_numbers(gone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 import orjson
@@ -88,7 +88,7 @@ async def stay_page(live: LiveStays, *, after: str, limit: int) -> StayPage:
     try:
         heads = await live.sessions.store.page(after=after, limit=limit + 1)
     except StoreError as error:
-        raise unavailable() from error
+        raise unavailable(error) from error
     stays = [
         StaySummary(stay_id=h.stay_id, revision=h.version, created=written(h.created_s), updated=written(h.updated_s))
         for h in heads[:limit]
@@ -96,13 +96,17 @@ async def stay_page(live: LiveStays, *, after: str, limit: int) -> StayPage:
     return StayPage(stays=stays, next=stays[-1].stay_id if len(heads) > limit else None)
 
 
-async def events(live: LiveStays, call: Call, *, after: int | None) -> AsyncIterator[bytes]:
-    """Server-sent events: one a score, with the stay's revision as its id; ends when the stay is deleted.
+async def events(
+    live: LiveStays, call: Call, *, after: int | None, admitted: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    """Server-sent events: one a score, with the stay's revision as its id; ends with the stay, or the listener's key.
 
     Args:
         live: the stays.
         call: who listens, and to which stay.
-        after: the last revision that the listener has; None: only what is new counts.
+        after: the last revision that the listener has; None: only what is new counts. One that the stay does not have
+            yet is an earlier stay's, and all is sent.
+        admitted: whether the listener still may listen.
     """
     stay_id, retold = call.stay_id, Retold(live.audit, call.request_id, call.key)
     head = await live.sessions.store.head(stay_id)
@@ -110,7 +114,8 @@ async def events(live: LiveStays, call: Call, *, after: int | None) -> AsyncIter
         yield _event("deleted", None, {})
         return
     seal = StaySeal(stay_id, head.secret)
-    seen = head.version if after is None else after
+    # Beyond the last revision lies what another stay had, before this one was created under its name: all is new.
+    seen = head.version if after is None else after if after <= head.version else 0
     quiet = 0.0
     yield b": listening\n\n"
     while not live.watchers.ended:
@@ -118,6 +123,8 @@ async def events(live: LiveStays, call: Call, *, after: int | None) -> AsyncIter
             entries = await live.sessions.store.entries(head.number, after=seen)
             # Deleted and created anew, perhaps by another replica, it is another stay.
             now = head if entries else await live.sessions.store.head(stay_id)
+            if not admitted():
+                return
             for entry in entries:
                 answered = retold.entry(seal, entry)
                 yield _event("score", entry.version, {**_said(answered), "disclaimer": DISCLAIMER_EN})
@@ -149,7 +156,7 @@ async def _journal(live: LiveStays, stay_id: str) -> tuple[StayHead, Journal]:
     except ConflictError:
         raise no_such_stay() from None
     except StoreError as error:
-        raise unavailable() from error
+        raise unavailable(error) from error
 
 
 def _event(kind: str, identifier: int | None, content: dict[str, object]) -> bytes:

@@ -1,13 +1,18 @@
 """Many stays in one call: streamed both ways, answered in order, one line's problem being its own."""
 
 import asyncio
+import contextlib
 import json
 import socket
+import time
 
 import pytest
 from fastapi.testclient import TestClient
 
+from service import batch
 from service.app import create_app
+from service.errors import Problem
+from service.keys import Scope, make_key, write_keys
 from service.settings import Settings
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -39,6 +44,44 @@ def test_a_line_that_does_not_hold_is_answered_with_its_problem_and_the_next_is_
     assert [set(line) - {"line"} for line in found] == [{"answer"}, {"problem"}, {"problem"}, {"answer"}]
     assert found[1]["problem"]["status"] == 422
     assert "MARKED" not in json.dumps(found)
+
+
+@pytest.fixture
+def limited(scorer, tmp_path):
+    """Makes clients whose key has a rate of its own."""
+    with contextlib.ExitStack() as opened:
+
+        def make(rate):
+            key, shown = make_key("batch", [Scope.SCORE], rate=rate)
+            write_keys(tmp_path / "keys.json", [key])
+            app = create_app(Settings(trusted_hosts=("testserver",), keys=tmp_path / "keys.json"), scorer)
+            return opened.enter_context(TestClient(app, headers={"Authorization": f"Bearer {shown}"}))
+
+        yield make
+
+
+def test_every_line_counts_as_a_request_of_the_key(limited, monkeypatch):
+    monkeypatch.setattr(batch, "WORTH_WAITING_S", 0.0)
+    client = limited("3/hour")
+    content = "\n".join([json.dumps(stay(80))] * 5)
+    found = lines(client.post("/v1/score/batch", content=content, headers=NDJSON))
+    assert [line.get("problem", {}).get("status") for line in found] == [None, None, None, 429, 429]
+    assert client.post("/v1/score", json=stay(80)).status_code == 429
+
+
+def test_a_line_waits_for_its_turn_where_the_rate_soon_gives_one(limited):
+    content = "\n".join([json.dumps(stay(80))] * 7)
+    began = time.monotonic()
+    found = lines(limited("3/second").post("/v1/score/batch", content=content, headers=NDJSON))
+    assert [line["line"] for line in found if "answer" in line] == list(range(1, 8))
+    assert time.monotonic() - began > 1.0
+
+
+def test_a_key_that_is_gone_opens_no_further_line(limited):
+    access = limited("100/second").app.state.access
+    with pytest.raises(Problem) as refused:
+        access.charge("000000000000", Scope.SCORE)
+    assert refused.value.status_code == 401
 
 
 def test_a_line_may_be_as_long_as_a_body_and_the_call_longer(scorer):

@@ -123,6 +123,12 @@ def test_a_broken_chain_ends_with_status_one(chain, capsys):
     assert "breaks after record 1" in capsys.readouterr().out
 
 
+def test_a_chain_whose_records_were_all_taken_away_is_not_whole(chain, capsys):
+    (chain[0] / "audit-000001.jsonl").write_bytes(b"")
+    assert commands.main(["audit", "verify"]) == 1
+    assert "records 0 to 0; head ; the chain breaks after record 0: there is no record" in capsys.readouterr().out
+
+
 def test_where_the_audit_is_off_a_folder_must_be_named(monkeypatch, capsys):
     monkeypatch.setenv("SEQUELA_AUDIT", "off")
     assert commands.main(["audit", "verify"]) == 1

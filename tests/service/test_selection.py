@@ -1,5 +1,6 @@
 """A registry of its own, the process that asks it, and the start of the service with it and without it."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -12,8 +13,9 @@ import pytest
 
 from models.artifact_folder import artifact_digest
 from models.errors import ArtifactError, ConfigError
-from service.selection import Source, select_model
+from service.selection import Source, found_each, select_model
 from service.settings import Settings
+from service.watcher import Followed, Watcher
 
 REGISTER = """
 import json, sys
@@ -128,8 +130,22 @@ def test_a_damaged_copy_is_fetched_again_and_refused_while_mlflow_is_down(
 )
 def test_what_the_registry_answers_is_not_papered_over_by_the_copy(registry, monkeypatch, tmp_path, alias, reason):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry)
-    with pytest.raises(ArtifactError, match=reason):
+    with pytest.raises(ArtifactError, match=reason) as refused:
         select_model(settings(tmp_path, alias))
+    assert refused.value.version.isdecimal() == (alias != "nobody")
+
+
+def test_a_version_that_cannot_be_had_is_refused_by_its_number():
+    told = []
+
+    async def point(found):
+        raise AssertionError(found)
+
+    answer = b'{"refused": "weights must hold, got others", "version": "7"}\n'
+    (found,) = found_each(answer, 1, 1)
+    name = Followed("models:/mortality@champion", point, lambda version, reason: told.append((version, reason)))
+    assert asyncio.run(Watcher(Settings(), [name])._take(name, found)) is False
+    assert told == [("7", "weights must hold, got others")]
 
 
 def test_a_folder_needs_no_registry(artifact, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import threading
+import time
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from models.disclaimer import DISCLAIMER_JA
 from models.record import from_plain
 from models.task import TaskSpec
 from service.app import create_app
-from service.live import restoring
+from service.live import restoring, upkeep
 from service.live.answers import LiveBinaryAnswer, LiveMulticlassAnswer, LiveRegressionAnswer, StayPage, StayView
 from service.live.store import STORE_SCHEMA
 from service.settings import Settings
@@ -509,3 +510,48 @@ def test_scores_are_sent_to_who_listens_until_the_stay_is_deleted(live_address):
                         httpx.delete(f"{live_address}{STAY}")
         assert [h["values"][0] for h in heard[:2]] == [s["risk"] for s in sent]
         assert [h.get("revision") for h in heard] == [2, 3, 4, None]
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/../..", "../x", "a/."])
+def test_no_observation_is_named_so_that_its_address_is_the_stay_s(live, name):
+    kinds = {"observations": [observed(1, name=name)]}, {"notes": [{"time_h": 1, "text": "a", "observation_id": name}]}
+    for body in kinds:
+        refused = live.post(OBSERVATIONS, json=body)
+        assert refused.status_code == 422
+        assert "nor hold one between slashes" in refused.text
+    assert [s["revision"] for s in live.get("/v1/stays").json()["stays"]] == [1]
+
+
+@pytest.mark.parametrize("name", ["a.b", "...", "a/b..c", ".x/y"])
+def test_dots_within_an_identifier_are_none_of_an_address(live, name):
+    post(live, observed(1, name=name))
+    assert live.delete(f"{OBSERVATIONS}/{name}").json()["replayed_from_h"] == 1.0
+
+
+def test_the_log_says_why_a_store_fails_and_when_it_is_back_calls_are_answered(live, store, caplog):
+    away = store.rename(store.with_name("away.sqlite3"))
+    assert live.post(OBSERVATIONS, json={"observations": [observed(1)]}).status_code == 503
+    assert live.get("/readyz").json()["status"] == "store_fails"
+    told = [record.fields["reason"] for record in caplog.records if getattr(record, "event", "") == "store_failed"]
+    assert len(told) == 2
+    assert all("put it back" in reason for reason in told)
+    assert str(store) not in str(told)
+    away.rename(store)
+    assert post(live, observed(1))["accepted"]["observations"] == 1
+    assert live.get("/readyz").status_code == 200
+
+
+def test_what_another_process_deletes_leaves_the_memory_of_this_one(live, store, scorer, monkeypatch):
+    monkeypatch.setattr(upkeep, "SWEEP_S", 0.05)
+    settings = Settings(trusted_hosts=("testserver",), store=f"sqlite:///{store}")
+    with TestClient(create_app(settings, scorer)) as other:
+        other.put("/v1/stays/stays-here", json={})
+        post(other, observed(1))
+        held = other.app.state.live.sessions
+        assert len(held) == 2
+        assert live.delete(STAY).status_code == 204
+        deadline = time.monotonic() + 30
+        while len(held) > 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert held.stays() == ["stays-here"]
+        assert other.post(OBSERVATIONS, json={}).status_code == 404

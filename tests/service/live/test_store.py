@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from service.live.sqlite_store import SqliteStore
-from service.live.store import CachedState, ConflictError, Entry, Kept
+from service.live.store import CachedState, ConflictError, Entry, Kept, StoreError
 from tests.service.live.stores import SECRET, opened, own_schema
 
 
@@ -172,6 +172,17 @@ def test_deletion_leaves_nothing_of_a_stay_and_its_number_is_never_used_again(ma
     with_store(make_store, work)
 
 
+def test_a_store_says_which_stays_are_gone(make_store):
+    async def work(store):
+        made = [await store.create(name, b"", at_s=1.0, secret=SECRET) for name in "abc"]
+        await store.delete(made[1].number)
+        found = await store.gone([*(one.number for one in made), 1 << 40])
+        assert sorted(found) == [made[1].number, 1 << 40]
+        assert await store.gone([]) == []
+
+    with_store(make_store, work)
+
+
 def test_the_last_stay_s_number_is_not_used_again_after_it_and_a_restart(make_store):
     async def create_and_delete(store):
         numbers.append((await store.create("a", b"1", at_s=1, secret=SECRET)).number)
@@ -270,3 +281,35 @@ def test_a_store_that_answers_passes_its_check(make_store):
         assert [await store.check() for _ in range(2)] == [None, None]
 
     with_store(make_store, work)
+
+
+def test_a_file_that_was_taken_away_takes_no_write_until_it_is_back(tmp_path):
+    path = tmp_path / "stays.db"
+
+    async def work(store):
+        made = await store.create("a", b"first", at_s=5.5, secret=SECRET)
+        away = path.rename(tmp_path / "away.db")
+        for write in (store.append(made.number, 1, b"second", at_s=6.0), store.check()):
+            with pytest.raises(StoreError, match="put it back"):
+                await write
+        assert not path.exists()
+        away.rename(path)
+        await store.append(made.number, 1, b"second", at_s=6.0)
+        path.rename(away)
+        path.write_bytes(b"")  # another one in its place is not the one that was opened
+        with pytest.raises(StoreError, match="put it back"):
+            await store.append(made.number, 2, b"third", at_s=7.0)
+        away.rename(path)
+        assert [entry.payload for entry in await store.entries(made.number)] == [b"first", b"second"]
+
+    with_store(lambda: SqliteStore(path), work)
+
+
+def test_work_that_fails_in_an_unknown_way_fails_for_itself_and_the_next_is_done(tmp_path):
+    async def work(store):
+        made = await store.create("a", b"first", at_s=5.5, secret=SECRET)
+        with pytest.raises(StoreError, match="OverflowError"):
+            await store.append(1 << 70, 1, b"second", at_s=6.0)
+        await asyncio.wait_for(store.append(made.number, 1, b"second", at_s=6.0), 10)
+
+    with_store(lambda: SqliteStore(tmp_path / "stays.db"), work)
