@@ -169,6 +169,15 @@ def verify(folder: Path, *, expected: str = "") -> Verdict:
     return verdict if seen else replace(verdict, fault="the expected record is missing: the chain's end was taken away")
 
 
+def records_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of a chain, in their order.
+
+    Raises:
+        ConfigError: if a line is not one that was written.
+    """
+    return (read_line(line) for _, line in _lines(files_of(folder)))
+
+
 def _follows(record: Mapping[str, Any], so_far: Verdict) -> bool:
     if so_far.records == 0:
         return bool((record["prev"] == GENESIS) == (record["seq"] == 1))

@@ -6,16 +6,18 @@ Exit status: 0 done and in order, 1 refused with a reason or a chain that does n
 from __future__ import annotations
 
 import argparse
+import asyncio
 import fcntl
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from models.disclaimer import DISCLAIMER_EN
-from models.errors import ConfigError, SequelaError
+from models.errors import ConfigError, DataError, SequelaError
 from service.audit_chain import verify
 from service.keys import Scope, make_key, read_keys, without_key, write_keys
 from service.limits import parse_rate
@@ -49,10 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--rate", help="its own limit, such as 100/second; default the service's")
     _command(keys, "list", _list, "show the keys, without secrets")
     _command(keys, "revoke", _revoke, "end a key at once").add_argument("id", help="the public part of the key")
-    audit = groups.add_parser("audit", help="verify the audit").add_subparsers(required=True)
+    audit = groups.add_parser("audit", help="verify the audit, and compute its answers again").add_subparsers(
+        required=True
+    )
     check = _command(audit, "verify", _verify, "follow the chain from its first record to its last")
     check.add_argument("--folder", action="append", type=Path, help="a chain; default that of SEQUELA_AUDIT")
     check.add_argument("--expect", default="", metavar="HASH", help="a record's hash that was noted before")
+    again = _command(audit, "recompute", _recompute, "compute the answers of retained stays again")
+    again.add_argument("--folder", action="append", type=Path, help="a chain; default that of SEQUELA_AUDIT")
+    again.add_argument(
+        "--model", action="append", type=Path, default=[], metavar="FOLDER", help="a model that the cache does not hold"
+    )
     return parser
 
 
@@ -101,11 +110,8 @@ def _revoke(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 
 def _verify(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    folders = args.folder or ([settings.audit_folder] if settings.audit_folder else [])
-    if not folders:
-        raise ConfigError("folder must be given where SEQUELA_AUDIT is off, got none; name it")
     chains, whole = [], True
-    for folder in folders:
+    for folder in _chains(args, settings):
         verdict = verify(folder, expected=args.expect)
         last = max(0, verdict.first + verdict.records - 1)
         chains.append(
@@ -117,6 +123,37 @@ def _verify(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
             what = f"breaks after record {last}: {verdict.fault}" if verdict.fault else "is whole"
             _say(f"{folder}: records {verdict.first} to {last}; head {verdict.head}; the chain {what}")
     return {"chains": chains, "whole": whole, "exit_status": 0 if whole else 1}
+
+
+def _recompute(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    from service.recompute import TOLERANCE, recomputed  # it waits for torch
+
+    folders = _chains(args, settings)
+    for folder in folders:
+        if fault := verify(folder).fault:
+            raise DataError(f"audit chain must be whole, got one that breaks: {fault}; see `audit verify`")
+    found = asyncio.run(recomputed(folders, settings, args.model))
+    if not args.json:
+        _say(
+            f"{found.answers} answers of {found.stays} retained stays computed again: largest difference "
+            f"{found.worst:.1e}, at most {TOLERANCE:.0e} is the same"
+        )
+        _say(
+            f"not comparable: {found.gone} answers of stays that are deleted, {found.viewed} stays as they were shown, "
+            f"{found.whole} scores of whole stays, which are not kept"
+        )
+        for digest, count in found.missing.items():
+            _say(f"{count} answers by {digest}: the model must be at hand; name its folder with --model")
+        for fault in found.faults:
+            _say(fault)
+    return {**asdict(found), "holds": found.holds, "exit_status": 0 if found.holds else 1}
+
+
+def _chains(args: argparse.Namespace, settings: Settings) -> list[Path]:
+    folders = args.folder or ([settings.audit_folder] if settings.audit_folder else [])
+    if not folders:
+        raise ConfigError("folder must be given where SEQUELA_AUDIT is off, got none; name it")
+    return list(folders)
 
 
 def _key_file(settings: Settings) -> Path:
