@@ -7,6 +7,8 @@ from typing import Any
 
 # Differences of these are better above 0; all others of a recalibration below.
 RANKING = ("auroc", "auprc")
+# What tells of one risk at a time how far off it is.
+ERRORS = ("brier", "log_loss", "rmse", "mae")
 
 
 def few_events(patients: Sequence[int], least: int) -> str:
@@ -46,6 +48,26 @@ def ranking_falls(paired: Mapping[str, Mapping[str, float]]) -> list[str]:
         for name in RANKING
         if name in paired and paired[name]["high"] < 0
     ]
+
+
+def risks_worsen(paired: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A caution for every error of the risks whose paired difference lies above 0 with its whole interval.
+
+    Args:
+        paired: as for `ranking_falls`.
+    """
+    return [
+        f"{name} grows by recalibration, {paired[name]['value']:+.4f} [{paired[name]['low']:+.4f}, "
+        f"{paired[name]['high']:+.4f}]: the risks fit these patients less well than before; bring more patients with "
+        "the event, choose another calibration.method, or keep the version as it was"
+        for name in ERRORS
+        if name in paired and paired[name]["low"] > 0
+    ]
+
+
+def recalibration_cautions(paired: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Every caution that the differences of a recalibration call for; `paired` as for `ranking_falls`."""
+    return ranking_falls(paired) + risks_worsen(paired)
 
 
 def same_model(names: Sequence[str]) -> list[str]:

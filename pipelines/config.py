@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.calibration import check_method
+from models.calibration import CalibrationMethod, check_method
 from models.cells import Cell
 from models.encoding import EncodingConfig
 from models.errors import ConfigError, UsageError
@@ -65,6 +65,7 @@ class RunConfig:
         if not self.name.replace("-", "").replace("_", "").isalnum():
             raise ConfigError(f"name must be letters, digits, - and _, got {self.name!r}; rename the model")
         check_method(self.calibration.method, self.task.kind)
+        self._check_weight()
         networks = [self.ensemble.network(self.network, k) for k in range(self.ensemble.members)]
         if any(network.cell is Cell.GRU_D for network in networks):
             Layout.required(Layout.of(1, self.encoding.features))
@@ -84,6 +85,19 @@ class RunConfig:
             raise ConfigError(
                 f"calibration.include_validation must go with training.monitor 'last_epoch', got "
                 f"'{self.training.monitor}'; a part that chose the epoch is not fit to calibrate on"
+            )
+
+    def _check_weight(self) -> None:
+        """Refuses a class weight that no intercept takes back: every risk would be too high, or too low."""
+        weight, method = self.training.positive_weight, self.calibration.method
+        if (
+            weight != 1.0
+            and self.task.kind is TargetKind.BINARY
+            and method in (CalibrationMethod.NONE, CalibrationMethod.TEMPERATURE)
+        ):
+            raise ConfigError(
+                "calibration.method must be platt, beta, isotonic or auto where training.positive_weight is not 1, got "
+                f"'{method}' and {weight:g}; only an intercept takes the weight back"
             )
 
 

@@ -24,7 +24,7 @@ from models.stay import Ints
 from models.task import TargetKind, TaskSpec
 from pipelines.baselines import BaselineScores
 from pipelines.calibrate import fit_calibration, fit_uncertainty, with_calibration
-from pipelines.cautions import ranking_falls
+from pipelines.cautions import recalibration_cautions
 from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
 from pipelines.evaluate import evaluate
@@ -32,6 +32,7 @@ from pipelines.leak_finding import Finding
 from pipelines.leak_guards import records
 from pipelines.members import Members
 from pipelines.model_card import card_json, card_markdown
+from pipelines.origin import seen_cohorts
 from pipelines.recalibration_figures import paired_calibration
 from pipelines.report.training_report import report_on_training
 from pipelines.score_cohort import labelled_scores
@@ -137,7 +138,7 @@ def recalibrate(
         RefusedError: if a part has too few events, or the cohort is the one that the model was trained on.
         DataError: if the cohort does not have the model's outcome.
     """
-    if cohort.fingerprint == scorer.bundle.cohort.get("fingerprint"):
+    if cohort.fingerprint in seen_cohorts(scorer.bundle.cohort):
         raise RefusedError(
             "cohort must be another one than the model was trained on, got that one; its patients are no new evidence"
         )
@@ -165,7 +166,7 @@ def recalibrate(
     table = {NETWORK: served, BEFORE: BaselineScores(local.calibration, local.test)}
     paired = paired_calibration(served.test, local.test, task, config.evaluation.resampling)
     holdout = local.index[Part.TEST]
-    report = report_on_training(bundle, cohort, holdout, table, config, cautions=ranking_falls(paired))
+    report = report_on_training(bundle, cohort, holdout, table, config, cautions=recalibration_cautions(paired))
     return Recalibrated(_save(folder, bundle, scorer, table, report), before, after, paired)
 
 

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from numpy.typing import NDArray
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from models.encoded import Encoded
-from models.errors import RefusedError, SequelaError
+from models.errors import ConfigError, RefusedError, SequelaError
 from models.streaming import StreamingNetwork
 from models.task import TaskSpec
 from pipelines.auxiliary import AuxiliaryTargets
@@ -230,10 +231,20 @@ def run_trainer(
             use_distributed_sampler=False,
             default_root_dir=files.path,
         )
-        trainer = prepare(settings)
+        trainer = _trainer(prepare, settings)
         # A SIGTERM before the first batch reaches Lightning's own handler too; the checkpoint is there by then.
         with contextlib.suppress(SIGTERMException):
             trainer.fit(module, ckpt_path=files.checkpoint if resumes else None, weights_only=True)
+
+
+def _trainer(prepare: Callable[[dict[str, Any]], pl.Trainer], settings: dict[str, Any]) -> pl.Trainer:
+    try:
+        return prepare(settings)
+    except MisconfigurationException as error:
+        raise ConfigError(
+            f"training.accelerator and devices must be what this machine has, got {settings['accelerator']} and "
+            f"{settings['devices']}; set training.accelerator to auto, or take fewer devices"
+        ) from error
 
 
 def _course(

@@ -26,6 +26,7 @@ from pipelines.cohort import Cohort
 from pipelines.config import RunConfig
 from pipelines.ensemble_config import EnsembleConfig
 from pipelines.evaluate import evaluate
+from pipelines.origin import seen_cohorts
 from pipelines.score_cohort import labelled_scores
 
 PARENT = "parent"
@@ -136,7 +137,7 @@ def check_local(cohort: Cohort, parent: Parent, say: Callable[[str], None]) -> N
         DataError: if a channel or static variable is declared in another way.
     """
     bundle = parent.bundle
-    if cohort.fingerprint in (bundle.cohort.get("fingerprint"), bundle.cohort.get("trained_on", {}).get("fingerprint")):
+    if cohort.fingerprint in seen_cohorts(bundle.cohort):
         raise RefusedError(
             "cohort must be another one than the parent was trained on, got that one; its patients are no new evidence"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.disclaimer import DISCLAIMER_EN
-from pipelines.cautions import ranking_falls
+from pipelines.cautions import recalibration_cautions
 from pipelines.commands.train import caution_lines, metric_lines
 from pipelines.parent_tags import parent_tags
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
         "before": found.before["metrics"],
         "after": found.after["metrics"],
         "paired": found.paired,
-        "cautions": [*found.after.get("cautions", ()), *ranking_falls(found.paired)],
+        "cautions": [*found.after.get("cautions", ()), *recalibration_cautions(found.paired)],
         "disclaimer": DISCLAIMER_EN,
     }
 
@@ -100,5 +100,5 @@ def _tell(found: Recalibrated, say: Callable[[str], None]) -> None:
     say("after less before, below 0 is better, of auroc and auprc above:")
     for name, entry in found.paired.items():
         say(f"  {name:<30}  {entry['value']:+.4f} [{entry['low']:+.4f}, {entry['high']:+.4f}]")
-    for line in caution_lines(ranking_falls(found.paired)):
+    for line in caution_lines(recalibration_cautions(found.paired)):
         say(line)

@@ -15,6 +15,7 @@ from pipelines.config import RunConfig
 from pipelines.evaluate import evaluate
 from pipelines.evaluation_config import EvaluationConfig
 from pipelines.gate import same_task_check
+from pipelines.origin import seen_cohorts
 from pipelines.report.comparisons import Contender, compare
 from pipelines.report.facts import WHOLE, evaluated_facts, report_facts
 from pipelines.report.sections import report_sections
@@ -78,7 +79,7 @@ def report_on_cohort(
         contenders.append(Contender(name, theirs, rival.bundle.thresholds))
     comparisons = compare(Contender(MODEL, scores, bundle.thresholds), contenders, bundle.task, config)
     twins = [name for name, rival in (rivals or {}).items() if scorer.digest and rival.digest == scorer.digest]
-    part = TRAINED_ON if cohort.fingerprint == bundle.cohort.get("fingerprint") else WHOLE
+    part = TRAINED_ON if cohort.fingerprint in seen_cohorts(bundle.cohort) else WHOLE
     facts = report_facts(
         bundle,
         table,

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
+from pipelines.origin import origin_rows
 from pipelines.report.drawings import (
     alerts_drawing,
     curves_drawing,
@@ -93,6 +94,7 @@ def report_html(facts: Mapping[str, Any]) -> str:
         other_metrics=_other_metrics(facts["metrics"]),
         uncertainty=_uncertainty(facts["metrics"]),
         drawings=_drawings(facts),
+        origin=origin_rows(facts["data"]),
         tripod=tripod_items(facts),
         configuration=list(_flat(facts["config"])),
     )

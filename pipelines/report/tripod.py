@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipelines.origin import first_source, updating
+
 AUTHORS = "to be filled by the authors"
 
 Facts = Mapping[str, Any]
@@ -34,7 +36,7 @@ def _title(facts: Facts) -> str:
 
 
 def _sources(facts: Facts) -> str:
-    data, evaluated = facts["data"], facts["evaluated"]
+    data, evaluated = first_source(facts["data"]), facts["evaluated"]
     return (
         f"Developed on {data.get('source', 'a source not stated')} ({data.get('licence', 'licence not stated')}), "
         f"evaluated on {evaluated['source']} ({evaluated['part']})."
@@ -95,7 +97,8 @@ def _measures(facts: Facts) -> str:
 
 def _updating(facts: Facts) -> str:
     calibration = facts["calibration"]
-    return f"Calibration: {calibration['method']}, fitted on {calibration['fitted_on']}; no other updating."
+    other = updating(facts["data"]) or "No other updating"
+    return f"{other}. Calibration: {calibration['method']}, fitted on {calibration['fitted_on']}."
 
 
 def _calculated(_: Facts) -> str:

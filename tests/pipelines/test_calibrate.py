@@ -213,6 +213,14 @@ def test_a_curve_for_several_classes_is_refused_before_any_training():
         from_plain(RunConfig, plain, where="config")
 
 
+@pytest.mark.parametrize("method", ["none", "temperature"])
+def test_a_class_weight_that_no_intercept_takes_back_is_refused(method):
+    plain = {**TINY, "training": {**TINY["training"], "positive_weight": 5.0}, "calibration": {"method": method}}
+    with pytest.raises(ConfigError, match=rf"calibration\.method must be platt, .*, got '{method}' and 5;"):
+        from_plain(RunConfig, plain, where="config")
+    from_plain(RunConfig, {**plain, "training": TINY["training"]}, where="config")
+
+
 @pytest.mark.parametrize("method", ["platt", "auto"])
 def test_events_that_weigh_five_times_in_training_leave_risks_calibrated(method, tmp_path):
     plain = {

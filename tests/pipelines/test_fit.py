@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from models.cells import Cell
 from models.errors import ConfigError, DataError, RefusedError
@@ -201,6 +202,13 @@ def test_a_run_that_diverges_is_refused(tmp_path: Path) -> None:
     diverging: dict[str, Any] = {"gradient_clip": 0.0, "optimizer": Optimizer.SGD, "learning_rate": 1e3}
     with pytest.raises(RefusedError, match=r"finite validation_loss in some epoch, got NaN or infinity in all \d+"):
         fit(tmp_path, part, task=task, **diverging, monitor=Monitor.LAST)
+
+
+def test_a_gpu_that_the_machine_does_not_have_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (CUDAAccelerator, MPSAccelerator):
+        monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
+    with pytest.raises(ConfigError, match=r"training\.accelerator and devices must be what .*, got gpu and 1; set"):
+        fit(tmp_path, accelerator="gpu")
 
 
 def test_nothing_supervised_is_refused(tmp_path: Path) -> None:

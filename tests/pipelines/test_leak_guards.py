@@ -1,6 +1,7 @@
 """Each leak guard holds for an honest run, and each catches a run in which the leak is really there."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -492,3 +493,9 @@ def test_a_declared_bidirectional_network_is_exempt_and_recorded_as_not_causal(r
     network = run.network(replace(NETWORK, bidirectional=True))
     finding = check_future(run.scorer(network), run.data.parts[Part.TEST], seed=1)
     assert finding.detail.startswith("causal: false")
+
+
+def test_the_guide_says_what_every_guard_proves(line):
+    text = (Path(__file__).parents[2] / "docs" / "leak-guards.md").read_text(encoding="utf-8")
+    told = {row.split("|")[1].strip(" `") for row in text.splitlines() if row.startswith("| `")}
+    assert {guard["name"] for guard in line.good.bundle.guards} <= told

@@ -14,7 +14,7 @@ from models.scorer import Scorer
 from models.task import TargetKind, TaskSpec
 from pipelines.bootstrap import Resampling
 from pipelines.calibrate import with_calibration
-from pipelines.cautions import ranking_falls
+from pipelines.cautions import ranking_falls, recalibration_cautions
 from pipelines.cli import main
 from pipelines.cohort import write_cohort
 from pipelines.holdout import holdout_scores
@@ -143,6 +143,24 @@ def test_a_calibration_that_reorders_stays_is_told_by_its_ranking_and_by_a_cauti
     assert cautions[0].startswith("auroc falls by recalibration, -0.")
     assert "calibration.method=temperature" in cautions[0]
     assert all(line.split()[0] in ("auroc", "auprc") for line in cautions)
+
+
+def test_risks_that_fit_less_well_than_before_are_told_by_a_caution():
+    given = scores(300, 1)
+    raw = with_calibration(given, Calibration.identity(STAY.kind, 1))
+    off = replace(raw, risk=np.sqrt(raw.risk))
+    worse = recalibration_cautions(paired_calibration(off, raw, STAY, Resampling(200)))
+    assert [line.split()[0] for line in worse] == ["brier", "log_loss"]
+    assert worse[1].startswith("log_loss grows by recalibration, +0.")
+    assert recalibration_cautions(paired_calibration(raw, off, STAY, Resampling(200))) == []
+
+
+def test_the_cohort_that_a_version_before_learnt_from_is_refused_too(elsewhere, site, tmp_path):
+    facts = {"fingerprint": "sha256:ward", "trained_on": {"trained_on": {"fingerprint": site.fingerprint}}}
+    grandchild = Scorer(replace(elsewhere.bundle, cohort=facts), elsewhere.network, elsewhere.tokenizer)
+    config = recalibration_config(grandchild.bundle, "tiny-site", {})
+    with pytest.raises(RefusedError, match="another one than the model was trained on"):
+        recalibrate(grandchild, site, config, folder=tmp_path)
 
 
 def test_a_number_is_compared_by_its_errors():

@@ -217,3 +217,40 @@ def test_a_rival_of_another_task_is_refused(line):
     rival = Scorer(other, scorer.network, scorer.tokenizer)
     with pytest.raises(RefusedError, match=r"task\.outcome differ"):
         report_on_cohort(scorer, line.cohort, QUICK, rivals={"other": rival})
+
+
+ELSEWHERE = {"source": "Elsewhere", "stays": 900, "licence": "none", "fingerprint": "sha256:first"}
+HERE = {"source": "Our ward", "stays": 80, "licence": "ours", "fingerprint": "sha256:site", "trained_on": ELSEWHERE}
+PARENT = {"name": "parent-model", "digest": "sha256:parent", "created": "2026"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("recalibrated_from", ["Trained on", "Recalibrated on", "Recalibrated from"]),
+        ("warm_started_from", ["Trained on", "Trained further on", "Started from"]),
+    ],
+)
+def test_a_model_made_of_another_names_it_and_the_patients_of_both(facts, kind, names):
+    text = report_html({**facts, "data": {**facts["data"], **HERE, kind: PARENT}})
+    rows = dict(re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td></tr>', text))
+    first, second, parent = (rows[name] for name in names)
+    assert first == "Elsewhere; 900 stays; licence: none; fingerprint sha256:first"
+    assert second == "Our ward; 80 stays; licence: ours; fingerprint sha256:site"
+    assert parent == "parent-model (sha256:parent)"
+    items = {entry["item"]: entry["statement"] for entry in tripod_items({**facts, "data": {**HERE, kind: PARENT}})}
+    assert items["5a"].startswith("Developed on Elsewhere (none)")
+    for item in ("12f", "24"):
+        assert "from parent-model (sha256:parent), on patients of Our ward" in items[item]
+        assert "No other updating" not in items[item]
+
+
+def test_a_model_of_its_own_says_that_it_was_not_updated(facts, page):
+    assert "Recalibrated from" not in page
+    items = {entry["item"]: entry["statement"] for entry in tripod_items(facts)}
+    assert items["12f"].startswith("No other updating. Calibration: ")
+
+
+def test_the_smallest_group_is_marked_in_words_that_need_no_style_sheet(page):
+    rows = re.sub(r"<style.*?</style>", "", page, flags=re.S)
+    assert re.search(r'<th scope="row">[^<]+<span class="smallest">\(smallest\)</span></th>', rows)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 from sklearn.metrics import roc_curve
 
 from pipelines.evaluation_config import EvaluationConfig
@@ -40,6 +41,18 @@ def test_rows_of_equal_risk_share_a_group():
     found = reliability(label, np.full(100, 0.3), np.arange(100), np.arange(100), QUICK)
     assert [group["rows"] for group in found["groups"]] == [100]
     assert found["groups"][0]["observed"]["value"] == 0.5
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_group_of_one_kind_has_the_exact_interval_that_draws_cannot_give(value):
+    label = np.concatenate([np.full(40, value), np.full(40, 1.0 - value)])
+    risk, stay = np.repeat([0.2, 0.6], 40), np.arange(80)
+    groups = reliability(label, risk, stay, stay // 2, QUICK)["groups"]
+    exact = beta.ppf([0.025, 0.975], [1, 1], [20, 20])[1]
+    ends = {0.0: (0.0, exact), 1.0: (1.0 - exact, 1.0)}
+    for group in groups:
+        observed = group["observed"]
+        assert (observed["low"], observed["high"]) == pytest.approx(ends[observed["value"]])
 
 
 def test_no_row_has_no_table():
