@@ -8,7 +8,6 @@ the facts once more.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +56,7 @@ class Recomputed:
     gone: int = 0
     viewed: int = 0
     whole: int = 0
-    missing: Counter[str] = field(default_factory=Counter)
+    missing: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     @property
@@ -203,7 +202,8 @@ class Recomputing:
     def _await(self, record: Record, journal: Journal, answered: Answered) -> None:
         model = self._artifacts.model(record["digest"])
         if model is None:
-            self.found.missing[record["digest"]] += 1
+            missing = self.found.missing
+            missing[record["digest"]] = missing.get(record["digest"], 0) + 1
             return
         stays = model.reader.stays(journal.facts, end_min=int(record["as_of_min"]))
         self._waiting.append((record, model, stays, answered))
