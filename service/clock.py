@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 from service.schema import MAX_HOURS
 
@@ -17,6 +19,20 @@ ROUNDING = 1e-6
 
 class TimeRefusedError(ValueError):
     """Raised for a time that cannot be one of the stay; the message holds no time."""
+
+
+def moment(written: str | None) -> datetime | None:
+    """The time that a text means.
+
+    Raises:
+        TimeRefusedError: if it is of the form of a time and none, such as 25 o'clock.
+    """
+    if written is None:
+        return None
+    try:
+        return datetime.fromisoformat(written.upper())
+    except ValueError:
+        raise TimeRefusedError("must be a time that exists") from None
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,26 @@ class Clock:
         if minute > self._latest_minute:
             raise TimeRefusedError("must not lie in the future")
         return minute
+
+    def minutes(self, field: str, given: Collection[Any]) -> dict[Any, int]:
+        """As `minute`, of many times that are all of one kind, `time` as they were written or `time_h`; by the time.
+
+        Raises:
+            TimeRefusedError: if `minute` would for one of them, or one is None.
+        """
+        if field == "time":
+            written, admission = datetime.fromisoformat, self.admission
+            if admission is None:
+                raise TimeRefusedError("needs admission")
+            try:
+                found = {one: (written(one.upper()) - admission) // MINUTE for one in given}
+            except (ValueError, AttributeError):
+                raise TimeRefusedError("must be a time that exists") from None
+        else:
+            found = {one: self.minute(None, one) for one in given}
+        if found and (max(found.values()) > min(MAX_MINUTE, self._latest_minute) or min(found.values()) < -MAX_MINUTE):
+            raise TimeRefusedError("must lie within the stay")
+        return found
 
     @cached_property
     def _latest_minute(self) -> float:

@@ -19,14 +19,14 @@ from models.bundle import Bundle
 from models.grid import GridKind
 from models.intake import Columns, NoteColumns, Rejection, build_stays
 from models.stay import Floats, Ints, Stays
-from service.clock import Clock, TimeRefusedError
+from service.clock import Clock, TimeRefusedError, moment
 from service.conversions import Conversions
 from service.errors import Loc, invalid_input
 from service.intake_values import Items, ValueRows, read_statics, read_values
 from service.schema_answers import InputRef
 from service.score_body import ScoreFields
 from service.settings import Settings
-from service.times import Times, end_minute, moment
+from service.times import Times, end_minute
 from service.vocabulary import Vocabulary
 
 OUTSIDE_SOFT_LIMITS = "outside_soft_limits"
@@ -75,13 +75,15 @@ class _Timeline:
     @property
     def kept(self) -> Ints:
         """Places of the inputs that count."""
+        if not self.reason:
+            return np.arange(len(self.minute))
         counts = np.ones(len(self.minute), dtype=bool)
         counts[list(self.reason)] = False
         return np.flatnonzero(counts)
 
     def latest(self) -> int:
         """Last minute of an input that counts; 0 if there is none or it is before admission."""
-        return int(self.minute[self.kept].max(initial=0))
+        return int((self.minute[self.kept] if self.reason else self.minute).max(initial=0))
 
     def refuse_after(self, end: int) -> None:
         """Takes out what became known after the end."""
@@ -204,6 +206,8 @@ class Intake:
         grid = self._bundle.encoding.grid
         if grid.kind is GridKind.FIXED:
             steps = math.ceil(max(end, 0) / grid.width_min) + 2
+        elif sum(len(t.minute) for t in timelines) <= self._settings.max_steps:
+            return
         else:
             steps = len(set().union(*(t.minute.tolist() for t in timelines))) + 2
         if steps > self._settings.max_steps + 2:

@@ -110,9 +110,10 @@ def _name_refused(observations: Items, vocabulary: Vocabulary, places: Places) -
 
 def _mark_repeats(minutes: Ints, channel: NDArray[np.int16], value: Floats, reason: dict[int, str]) -> None:
     """Rejects what says the same again."""
-    facts = list(zip(minutes.tolist(), channel.tolist(), value.tolist(), strict=True))
-    if len(set(facts)) == len(facts):
+    columns = minutes.tolist(), channel.tolist(), value.tolist()
+    if len(set(zip(*columns, strict=True))) == len(minutes):
         return
+    facts = list(zip(*columns, strict=True))
     said: set[tuple[int, int, float]] = set()
     for i, fact in enumerate(facts):
         if fact in said and i not in reason:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
-from service.clock import Clock, TimeRefusedError
+from service.clock import Clock, TimeRefusedError, moment
 from service.errors import Loc
 
 Places = list[tuple[Loc, str]]
@@ -64,14 +63,11 @@ class Times:
         if len(only) == 1 and only[0] in _TRUE:  # all told in one way, and many at one time
             given = [item.get(only[0]) for item in items]
             try:
-                minutes = {one: self._minute(only[0], one) for one in set(given)}
+                minutes = self._clock.minutes(only[0], set(given))
                 return [minutes[one] for one in given]
             except TimeRefusedError:
                 pass  # its place is found below
         return [self.of((name, i), item, places).known for i, item in enumerate(items)]
-
-    def _minute(self, field: str, given: Any) -> int:
-        return self._clock.minute(moment(given), None) if field == "time" else self._clock.minute(None, given)
 
     def _minutes(self, where: Loc, given: _Given, places: Places) -> Minutes:
         time, time_h, known, known_h = given
@@ -108,17 +104,3 @@ def end_minute(request: Mapping[str, Any], clock: Clock, places: Places) -> int 
         places.append((where, str(refusal)))
         return None
     return minute
-
-
-def moment(written: str | None) -> datetime | None:
-    """The time that a text means.
-
-    Raises:
-        TimeRefusedError: if it is of the form of a time and none, such as 25 o'clock.
-    """
-    if written is None:
-        return None
-    try:
-        return datetime.fromisoformat(written.upper())
-    except ValueError:
-        raise TimeRefusedError("must be a time that exists") from None

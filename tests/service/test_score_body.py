@@ -9,11 +9,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.clock import Clock, TimeRefusedError
+from service.clock import Clock, TimeRefusedError, moment
 from service.errors import Problem
 from service.schema import ScoreRequest
 from service.score_body import read_score
-from service.times import Times, moment
+from service.times import Times
 
 TWO = st.integers(0, 99).map("{:02d}".format)
 WRITTEN = st.builds(

@@ -130,7 +130,7 @@ def test_a_stay_that_another_replica_made_anew_ends_the_stream_of_the_old_one(sc
     async def heard():
         live = app.state.live
         await live.admit(Call("PUT stay", "ward-7", b"{}"))
-        stream = events(live, Call("GET events", "ward-7"), after=0)
+        stream = events(live, Call("GET events", "ward-7"), after=0, admitted=lambda: True)
         found = [await anext(stream), await anext(stream)]
         head = await live.sessions.store.head("ward-7")
         (entry,) = await live.sessions.store.entries(head.number)
