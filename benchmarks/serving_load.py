@@ -183,7 +183,9 @@ async def closed_loop(source: Source, *, connections: int, seconds: float, most:
 async def open_loop(source: Source, *, arrivals_s: NDArray[np.float64], connections: int = OPEN_CONNECTIONS) -> Load:
     """Sends every request when it is due, whatever became of those before it."""
     schedule = _Schedule(source, arrivals_s.tolist())
-    schedule.idle.extend(wires := await _connect(connections, source.port, schedule.answered))
+    wires = await _connect(connections, source.port, schedule.answered)
+    await _met(wires, source)
+    schedule.idle.extend(wires)
     gc.collect()
     gc.disable()
     try:
@@ -257,6 +259,28 @@ def gamma(per_second: float, seconds: float, seed: int, *, shape: float = 0.25) 
 async def _connect(count: int, port: int, answered: Callable[[Wire, int, bytes], None]) -> list[Wire]:
     loop = asyncio.get_running_loop()
     return [(await loop.create_connection(lambda: Wire(answered), "127.0.0.1", port))[1] for _ in range(count)]
+
+
+async def _met(wires: Sequence[Wire], source: Source) -> None:
+    """Sends one request on every connection: a server that is still accepting them would be measured at that."""
+    done = asyncio.get_running_loop().create_future()
+    left = set(wires)
+
+    def answered(wire: Wire, status: int, body: bytes) -> None:
+        del status, body
+        assert wire.shot is not None
+        source.give_back(wire.shot)
+        left.discard(wire)
+        if not left:
+            done.set_result(None)
+
+    usual = [wire.answered for wire in wires]
+    for wire in wires:
+        wire.answered = answered
+        wire.send(source.take(), 0.0)
+    await asyncio.wait_for(done, CLOSING_S)
+    for wire, callback in zip(wires, usual, strict=True):
+        wire.answered = callback
 
 
 def _close(wires: Sequence[Wire]) -> None:

@@ -7,6 +7,7 @@ are few. A beta or an isotonic curve may follow. At any one time a higher logit 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -146,6 +147,7 @@ class Calibration:
         mean: float = 0.0,
         scale: float = 1.0,
         patient_index: Ints | None = None,
+        candidates: Sequence[CalibrationMethod] = CANDIDATES,
     ) -> Calibration:
         """Fits on time steps as they are served, each stay weighing one (`calibration_fit.step_weight`).
 
@@ -161,6 +163,7 @@ class Calibration:
             mean: of the regression target that the network was trained to standardise.
             scale: likewise, its standard deviation.
             patient_index: (steps,) which patient a step belongs to, for the folds of `auto`; None: stays are patients.
+            candidates: what `auto` chooses among, the simplest first.
 
         Raises:
             ConfigError: if a curve is asked for and the target is not binary.
@@ -173,7 +176,7 @@ class Calibration:
         if method is not CalibrationMethod.AUTO:
             return _fit(part, method, strength=strength, mean=mean, scale=scale)
         compared = compare(
-            CANDIDATES,
+            candidates,
             lambda name, rows: _fit(rows, CalibrationMethod(name), strength=strength).apply,
             part,
             patient_index=stay_index if patient_index is None else patient_index,

@@ -37,7 +37,7 @@ class Resampling:
     def __post_init__(self) -> None:
         """Refuses settings that make no interval."""
         if self.draws < _FEWEST_DRAWS:
-            raise ConfigError(f"draws must be at least {_FEWEST_DRAWS}, got {self.draws}; every metric has an interval")
+            raise ConfigError(f"draws must be at least {_FEWEST_DRAWS}, got {self.draws}; raise evaluation.bootstrap")
         if not 0.0 < self.level < 1.0:
             raise ConfigError(f"level must be between 0 and 1, got {self.level}; for example 0.95")
 

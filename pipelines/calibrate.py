@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.calibration import Calibration
+from models.calibration import CANDIDATES, Calibration, CalibrationMethod
 from models.errors import DataError
 from models.stay import Floats, Ints
 from models.task import LabelScope, TargetKind, TaskSpec
@@ -40,7 +40,14 @@ def kept_apart(patient_id: Sequence[str], config: CalibrationConfig, key: str) -
 
 
 def fit_calibration(
-    scores: StepScores, task: TaskSpec, config: CalibrationConfig, *, key: str, mean: float = 0.0, scale: float = 1.0
+    scores: StepScores,
+    task: TaskSpec,
+    config: CalibrationConfig,
+    *,
+    key: str,
+    mean: float = 0.0,
+    scale: float = 1.0,
+    shifted: bool = False,
 ) -> Calibration:
     """Fits on the patients of the calibration part who are not kept apart.
 
@@ -51,6 +58,8 @@ def fit_calibration(
         key: of the split.
         mean: of the regression target that the network was trained to standardise.
         scale: likewise, its standard deviation.
+        shifted: whether the logits are of another level than the patients, because a class weight or patients with
+            another share of events taught the network: what has no intercept is then no candidate of `auto`.
 
     Raises:
         DataError: if these patients do not have two classes.
@@ -69,6 +78,7 @@ def fit_calibration(
         mean=mean,
         scale=scale,
         patient_index=own.patient_index[own.stay_of_step],
+        candidates=[method for method in CANDIDATES if not shifted or method is not CalibrationMethod.TEMPERATURE],
     )
 
 

@@ -107,7 +107,9 @@ def fit_combined(logits: Floats, weights: Sequence[float], data: Dataset, config
     part = data.saw("calibration", data.calibration)
     task, settings, key = config.task, config.calibration, config.split.key
     raw = part_scores(part, combine_known(logits, weights), Calibration.identity(task.kind, task.outputs))
-    calibration = fit_calibration(raw, task, settings, key=key, mean=data.scale[0], scale=data.scale[1])
+    mean, scale = data.scale
+    weighted = config.training.positive_weight != 1.0
+    calibration = fit_calibration(raw, task, settings, key=key, mean=mean, scale=scale, shifted=weighted)
     scores = with_calibration(raw, calibration)
     uncertainty = fit_uncertainty(scores, task, settings, key=key)
     if uncertainty is not None:

@@ -148,7 +148,7 @@ def recalibrate(
         _check_events(scores, task, part, min_events)
     settings, key = config.calibration, config.split.key
     mean, scale = old.calibration.mean, old.calibration.scale
-    calibration = fit_calibration(local.calibration, task, settings, key=key, mean=mean, scale=scale)
+    calibration = fit_calibration(local.calibration, task, settings, key=key, mean=mean, scale=scale, shifted=True)
     served = BaselineScores(*(with_calibration(s, calibration) for s in (local.calibration, local.test)))
     uncertainty = fit_uncertainty(served.calibration, task, settings, key=key)
     thresholds = choose_thresholds(served.calibration, task)

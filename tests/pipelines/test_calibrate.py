@@ -57,6 +57,16 @@ def test_the_share_is_kept_apart_by_patient_whatever_the_order_and_the_others():
     assert 0.4 < np.mean(other == apart) < 0.65
 
 
+def test_auto_leaves_out_what_has_no_intercept_where_the_level_of_the_logits_is_another():
+    config = replace(CONFIG, method=CalibrationMethod.AUTO)
+    given = scores(1500, 5)
+    given = replace(given, logit=(given.logit - 1) / 2)
+    assert fit_calibration(given, STAY, config, key="k").method is CalibrationMethod.TEMPERATURE
+    fitted = fit_calibration(given, STAY, config, key="k", shifted=True)
+    assert fitted.method is CalibrationMethod.PLATT
+    assert [c.method for c in fitted.compared] == ["platt", "beta", "isotonic"]
+
+
 def test_calibration_and_label_sets_have_patients_of_their_own():
     given = scores(400, 1)
     apart = np.repeat(kept_apart(given.patient_id, CONFIG, "k"), 4)
