@@ -84,6 +84,10 @@ class GridSpec:
         """Minute at which step number `step` of a stay that is scored up to `end_min` is stamped."""
         return step if self.kind is GridKind.EVENT else min((step + 1) * self.width_min, end_min)
 
+    def most_steps(self, moments: int, end_min: int) -> int:
+        """No fewer than the time steps of a stay with so many observations and notes that is scored up to `end_min`."""
+        return 2 + (moments if self.kind is GridKind.EVENT else -(-max(end_min, 0) // self.width_min))
+
     def build(self, end_min: Ints, rows: Moments, notes: Moments) -> Grid:
         """Lays the time steps of all stays.
 

@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from service.batch_tasks import Task, deliver, fill, next_batch
-from service.errors import Problem, ProblemKind
+from service.beside import Beside, refusal
 
 # Turns of the event loop that bring no further step: a request that is read in one asks for its step in the next.
 LOOKS = 4
@@ -83,6 +83,7 @@ class Batcher:
         self._waiting = 0
         self._shared, self._short_s = shared, sys.getswitchinterval()
         self._step_s, self._company = 0.0, True
+        self._beside = Beside(deadline_s=deadline_s)
         if shared:
             torch.set_num_threads(1)  # also for the thread that runs the event loop, which makes the queue
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
@@ -124,12 +125,23 @@ class Batcher:
         )
         return result
 
+    async def aside(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the function, which takes long, returns; nothing of the queue waits for it, but on a GPU it is as `run`.
+
+        Raises:
+            Problem: as of `run`.
+        """
+        if not self._shared:
+            return await self.run(function, *args, **kwargs)
+        return await self._beside.run(function, *args, **kwargs)
+
     def close(self) -> None:
-        """Takes nothing more, computes what waits, and ends the thread."""
+        """Takes nothing more, computes what waits, and ends the threads."""
         with self._ready:
             self._closed = True
             self._ready.notify()
         self._thread.join()
+        self._beside.close()
 
     async def drain(self) -> None:
         """Closes while the event loop goes on, so that who waits is answered."""
@@ -137,12 +149,12 @@ class Batcher:
 
     async def _put(self, queue: deque[Task], task: Task) -> Any:
         if self._waiting >= self._max_waiting:
-            raise _refusal(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests wait for the model; try again.")
+            raise refusal(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests wait for the model; try again.")
         self._waiting += 1
         try:
             with self._ready:
                 if self._closed:
-                    raise _refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The service is ending; try again.")
+                    raise refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The service is ending; try again.")
                 queue.append(task)
                 if self._idle and self._shared:
                     self._gather()
@@ -211,7 +223,7 @@ class Batcher:
         live: list[Task] = []
         for task in batch:
             if began - task.since > self._deadline_s:
-                task.error = _refusal(
+                task.error = refusal(
                     HTTPStatus.SERVICE_UNAVAILABLE, "The model had no time for the request; try again."
                 )
             elif not task.future.cancelled():
@@ -229,7 +241,3 @@ class Batcher:
 
 def _future() -> asyncio.Future[Any]:
     return asyncio.get_running_loop().create_future()
-
-
-def _refusal(status: HTTPStatus, detail: str) -> Problem:
-    return Problem(status, ProblemKind.BUSY, detail, headers={"Retry-After": "1"})

@@ -77,15 +77,30 @@ class Service:
         """The champion's."""
         return self.models.first.facts
 
-    def score_all(self, asked: Sequence[Asked]) -> list[tuple[Served, Place, Scored] | Problem]:
-        """Whole stays scored by the models that answer for them; runs in the thread that computes."""
+    async def score(self, asked: Asked) -> tuple[Served, Place, Scored]:
+        """A whole stay scored by the model that answers for it; a long one holds nobody else up.
+
+        Raises:
+            Problem: 422 with the places of the body that do not hold; 429 or 503 as of `Batcher`.
+        """
+        found = await self.inference.whole(self.score_all, asked)
+        return await self.inference.aside(self.score_long, asked) if found is None else found
+
+    def score_long(self, asked: Asked) -> tuple[Served, Place, Scored]:
+        """A whole stay of any length; runs beside the thread that computes."""
+        place = self.models.place_of(asked.body)
+        served = place.current or self.models.first
+        return served, place, served.scoring.score(*asked)
+
+    def score_all(self, asked: Sequence[Asked]) -> list[tuple[Served, Place, Scored] | Problem | None]:
+        """Whole stays, long ones left out, by the models that answer for them; runs in the thread that computes."""
         places = [self.models.place_of(one.body) for one in asked]
         answering = [place.current or self.models.first for place in places]
-        found: dict[int, tuple[Served, Place, Scored] | Problem] = {}
+        found: dict[int, tuple[Served, Place, Scored] | Problem | None] = {}
         for served in dict.fromkeys(answering):
             own = [i for i, one in enumerate(answering) if one is served]
             for i, scored in zip(own, served.scoring.score_all([asked[i] for i in own]), strict=True):
-                found[i] = scored if isinstance(scored, Problem) else (served, places[i], scored)
+                found[i] = (served, places[i], scored) if isinstance(scored, Scored) else scored
         return [found[i] for i in range(len(asked))]
 
 
@@ -136,7 +151,7 @@ async def score(request: Request) -> Response:
 async def score_whole(service: Service, body: bytes, request: Request) -> tuple[Scored, dict[str, int]]:
     """Scores a whole stay, counts and records it; the answer, and what may be logged of it."""
     asked = Asked(body, preferred_language(request.scope["head"].get(HEADER, b"")))
-    served, place, scored = await service.inference.whole(service.score_all, asked)
+    served, place, scored = await service.score(asked)
     service.metrics.count_rejected(scored.rejected)
     service.metrics.observe_scores(scored.outputs, scored.risks, version=served.version)
     counts = {"observations": scored.observations, "notes": scored.notes, "steps": scored.steps}

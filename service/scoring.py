@@ -13,6 +13,7 @@ from models.disclaimer import DISCLAIMER_JA, DISCLAIMERS
 from models.last_step import LastScores, LastStep
 from models.scorer import MINUTES_PER_HOUR, Scorer, Trajectories
 from models.task import TargetKind
+from service.beside import LONG_STEPS
 from service.errors import Problem
 from service.identifiers import new_id
 from service.intake import Intake, StayInput
@@ -107,7 +108,7 @@ class StayScoring:
         self.score(b'{"as_of_h": 1}')
 
     def score(self, body: bytes, language: Language = "en") -> Scored:
-        """Answers one request.
+        """Answers one request, however long the stay is.
 
         Args:
             body: as it was sent.
@@ -116,17 +117,26 @@ class StayScoring:
         Raises:
             Problem: 422 with the places of the body that do not hold.
         """
-        (scored,) = self.score_all([Asked(body, language)])
-        if isinstance(scored, Problem):
-            raise scored
-        return scored
+        read = self._read(Asked(body, language))
+        if isinstance(read, Problem):
+            raise read
+        (found,) = self._found([read])
+        return self._scored(read, found)
 
-    def score_all(self, asked: Sequence[Asked]) -> list[Scored | Problem]:
-        """Answers requests side by side; one whose body does not hold has its refusal in its place."""
+    def score_all(self, asked: Sequence[Asked]) -> list[Scored | Problem | None]:
+        """Answers requests side by side: a refusal for a body that does not hold, None for a long stay.
+
+        A long one, of more than `LONG_STEPS` time steps, would hold the others up: it is left to `score`.
+        """
         read = [self._read(one) for one in asked]
-        holding = [one for one in read if isinstance(one, _Read)]
-        answered = iter([self._scored(one, found) for one, found in zip(holding, self._found(holding), strict=True)])
-        return [one if isinstance(one, Problem) else next(answered) for one in read]
+        taken = {i: one for i, one in enumerate(read) if isinstance(one, _Read) and not self._is_long(one)}
+        found = zip(taken.items(), self._found(list(taken.values())), strict=True)
+        answered = {i: self._scored(one, of_it) for (i, one), of_it in found}
+        return [one if isinstance(one, Problem) else answered.get(i) for i, one in enumerate(read)]
+
+    def _is_long(self, read: _Read) -> bool:
+        grid, stay = self.scorer.bundle.encoding.grid, read.stay
+        return grid.most_steps(len(stay.minute) + len(stay.notes), stay.end_min) > LONG_STEPS
 
     def _read(self, asked: Asked) -> _Read | Problem:
         try:
@@ -137,16 +147,20 @@ class StayScoring:
             return problem
 
     def _found(self, read: Sequence[_Read]) -> list[_Found]:
-        """Scores of all; a trajectory, which costs far more, of those alone who asked for it."""
-        whole = [i for i, one in enumerate(read) if one.request.get("trajectory", False)]
-        ends = [i for i, one in enumerate(read) if not one.request.get("trajectory", False)]
+        """Scores of all; a trajectory, which costs far more, of those alone who asked for it.
+
+        A long stay is scored as one, too: it may be in another thread than that which last steps are for.
+        """
+        asked = [one.request.get("trajectory", False) for one in read]
+        whole = [i for i, one in enumerate(read) if asked[i] or self._is_long(one)]
+        ends = sorted(set(range(len(read))) - set(whole))
         found: dict[int, _Found] = {}
         if ends:
             last = self._last.score(self._intake.stays([read[i].stay for i in ends]))
             found = {i: _Found(last, row) for row, i in enumerate(ends)}
         for i in whole:
             trajectory = self.scorer.score(self._intake.stays([read[i].stay]))
-            found[i] = _Found(LastScores.of(trajectory), 0, trajectory)
+            found[i] = _Found(LastScores.of(trajectory), 0, trajectory if asked[i] else None)
         return [found[i] for i in range(len(read))]
 
     def _scored(self, read: _Read, found: _Found) -> Scored:

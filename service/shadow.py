@@ -9,6 +9,7 @@ from functools import partial
 from models.task import TargetKind
 from service.audit import Audit, AuditEvent
 from service.batcher import Batcher
+from service.beside import LONG_STEPS
 from service.live.following import Compared, Following
 from service.logs import Event, log_event, log_failure
 from service.metrics import Metrics
@@ -98,7 +99,8 @@ class Shadow:
 
     async def _also_score(self, place: Place, tried: Served, body: bytes, scored: Scored) -> None:
         try:
-            other = await self._inference.run(tried.scoring.score, body)
+            run = self._inference.aside if scored.steps > LONG_STEPS else self._inference.run
+            other = await run(tried.scoring.score, body)
         except Exception as error:  # noqa: BLE001  # what is tried may fail; the answer was given
             log_failure(Event.FAILED, error, request_id="")
             return

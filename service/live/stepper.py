@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from models.live_input import LiveInput
 from models.scorer import Scorer, Trajectories
 from models.stay import Stays
 from service.batcher import Batcher
+from service.beside import LONG_STEPS
 from service.live.facts import Profile, StayFacts
 from service.live.fold import Fold, Score, Step
 from service.live.reading import Reader, Taken, joined
@@ -20,6 +22,10 @@ from service.vocabulary import Vocabulary
 
 # So few steps cost less within others' batches than by themselves: a bin that closes is one.
 FEW = 4
+# So many of one stay are taken before others have their turn.
+AT_ONCE = 64
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Stepper:
@@ -64,19 +70,33 @@ class Stepper:
     async def run(self, state: bytes, steps: Sequence[Step]) -> bytes:
         """The state after many steps, without their scores; a few are taken in batches with other stays' steps."""
         if len(steps) > FEW:
-            return await self._inference.run(self._run, state, steps)
+            for begin in range(0, len(steps), AT_ONCE):  # others' steps go between
+                state = await self._inference.run(self._run, state, steps[begin : begin + AT_ONCE])
+            return state
         for step in steps:
             _, state = await self.step(state, step)
         return state
 
     async def replay(self, facts: StayFacts) -> Fold:
         """A stay folded from its facts, as stepping through them would."""
-        (fold,) = await self._inference.run(self.folds, [facts])
+        end_min = max((fact.known_min for fact in facts.held.values()), default=-1)
+        # What lies before admission alone is stepped through, and one thread takes steps.
+        moments = len(facts.held) if end_min >= 0 else 0
+        (fold,) = await self._computed(moments, end_min, self.folds, [facts])
         return fold
 
     async def trajectory(self, stays: Stays) -> Trajectories:
         """Scores at every time step of whole stays."""
-        return await self._inference.run(self.scorer.score, stays)
+        moments, end_min = len(stays.time_min) + len(stays.note_time_min), int(stays.end_min.max(initial=0))
+        return await self._computed(moments, end_min, self.scorer.score, stays)
+
+    async def _computed(
+        self, moments: int, end_min: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What the function makes of a stay of so many observations and notes: of a long one beside the others."""
+        if self.grid.most_steps(moments, end_min) > LONG_STEPS:
+            return await self._inference.aside(function, *args, **kwargs)
+        return await self._inference.run(function, *args, **kwargs)
 
     def _steps(self, items: Sequence[tuple[bytes, Step]]) -> list[tuple[Score, bytes]]:
         stepped = self.live.step([state for state, _ in items], [_input(step) for _, step in items])
