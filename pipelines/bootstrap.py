@@ -119,3 +119,23 @@ def interval(name: str, value: float, drawn: Floats, level: float) -> dict[str, 
     if len(defined) < len(drawn):
         entry["left_out"] = len(drawn) - len(defined)
     return entry
+
+
+def with_exact_end(share: dict[str, Any], patients: int, level: float) -> dict[str, Any]:
+    """A share of patients that is 0 or 1, with the end that draws cannot give: all of them are alike.
+
+    Args:
+        share: `value`, `low` and `high`; one between 0 and 1 stays as it is.
+        patients: of whom it is the share.
+        level: of the interval.
+
+    Source: Clopper and Pearson 1934, The use of confidence or fiducial limits, for no event among so many patients.
+
+    Example:
+        >>> round(with_exact_end({"value": 0.0, "low": 0.0, "high": 0.0}, 47, 0.95)["high"], 3)
+        0.075
+    """
+    end = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / patients)
+    if share["value"] <= 0.0:
+        return {**share, "high": end}
+    return {**share, "low": 1.0 - end} if share["value"] >= 1.0 else share

@@ -11,7 +11,7 @@ from scipy.special import betaincinv
 from models.stay import Floats, Ints
 from models.task import TargetKind, TaskSpec
 from models.uncertainty import Bools, PatientDraw, Uncertainty, quantile_rank
-from pipelines.bootstrap import Estimates, Resampling, estimate
+from pipelines.bootstrap import Estimates, Resampling, estimate, with_exact_end
 from pipelines.calibrate import candidate_steps
 from pipelines.config import RunConfig
 from pipelines.metrics import Statistic
@@ -137,7 +137,12 @@ def _add(
         for i, level in enumerate(levels)
     }
     if len(patient):
-        found.merge(estimate(_means(named), patient, resampling))
+        shares = estimate(_means(named), patient, resampling)
+        patients = len(np.unique(patient))
+        shares.metrics.update(
+            {name: with_exact_end(share, patients, resampling.level) for name, share in shares.metrics.items()}
+        )
+        found.merge(shares)
     else:
         found.undefined.update(dict.fromkeys(named, "no patient of this class is here"))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from models.stay import Floats, Ints
-from pipelines.bootstrap import estimate
+from pipelines.bootstrap import estimate, with_exact_end
 from pipelines.evaluation_config import EvaluationConfig
 
 GROUPS = 10
@@ -57,23 +57,8 @@ def reliability(
             continue
         facts = {"rows": int(held.sum()), "stays": stays, "mean_risk": float(risk[held].mean())}
         observers = len(np.unique(patient_of_stay[row_stay[held]]))
-        table.append({**facts, "observed": _with_exact_end(found[str(j)], observers, config.level)})
+        table.append({**facts, "observed": with_exact_end(found[str(j)], observers, config.level)})
     return {"groups": table, "histogram": _histogram(label, risk, row_stay, config.min_group)}
-
-
-def _with_exact_end(share: dict[str, Any], patients: int, level: float) -> dict[str, Any]:
-    """A share of 0 or 1 with the end that draws cannot give: every draw of such a group is alike.
-
-    Source: Clopper and Pearson 1934, The use of confidence or fiducial limits, for no event among so many patients.
-
-    Example:
-        >>> round(_with_exact_end({"value": 0.0, "low": 0.0, "high": 0.0}, 47, 0.95)["high"], 3)
-        0.075
-    """
-    end = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / patients)
-    if share["value"] <= 0.0:
-        return {**share, "high": end}
-    return {**share, "low": 1.0 - end} if share["value"] >= 1.0 else share
 
 
 def _histogram(label: Floats, risk: Floats, row_stay: Ints, min_group: int) -> list[dict[str, Any]]:

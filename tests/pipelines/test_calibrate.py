@@ -57,6 +57,19 @@ def test_the_share_is_kept_apart_by_patient_whatever_the_order_and_the_others():
     assert 0.4 < np.mean(other == apart) < 0.65
 
 
+def test_a_share_of_no_patient_or_of_all_has_an_interval_all_the_same():
+    part = scores(400, 6)
+    fitted = fit_calibration(part, STAY, CONFIG, key="k")
+    served = with_calibration(part, fitted)
+    uncertainty = fit_uncertainty(served, STAY, CONFIG, key="k")
+    figures = uncertainty_figures(served, STAY, uncertainty, Resampling(200), key="k")["died"].metrics
+    neither = figures["neither_share_0.9"]
+    assert neither["value"] == neither["low"] == 0.0
+    assert neither["high"] == pytest.approx(1 - 0.025 ** (1 / 400))
+    covered = figures["conformal_coverage_event_0.9"]
+    assert 0 < covered["low"] < covered["value"] < covered["high"] < 1
+
+
 def test_auto_leaves_out_what_has_no_intercept_where_the_level_of_the_logits_is_another():
     config = replace(CONFIG, method=CalibrationMethod.AUTO)
     given = scores(1500, 5)
