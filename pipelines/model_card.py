@@ -148,12 +148,17 @@ def _figures(table: Mapping[str, Any]) -> str:
 
 
 def flat(facts: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Names and values, a table within as one line."""
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            yield name, ", ".join(f"{k} {v}" for k, v in value.items())
-        else:
-            yield name, value
+    """Names and values, a table within as one line.
+
+    Example:
+        >>> list(flat({"source": "B", "trained_on": {"source": "A", "rejected": {"unit": 2}}}))
+        [('source', 'B'), ('trained_on', 'source A, rejected (unit 2)')]
+    """
+    return [(name, _one_line(value) if isinstance(value, Mapping) else value) for name, value in facts.items()]
+
+
+def _one_line(table: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} ({_one_line(v)})" if isinstance(v, Mapping) else f"{k} {v}" for k, v in table.items())
 
 
 def bullets(facts: Iterable[tuple[str, Any]]) -> str:

@@ -114,7 +114,8 @@ def _imbalance(facts: Facts) -> str:
 
 def _fairness(facts: Facts) -> str:
     shown = _broken_down(facts, tuple(name for name in _variables(facts) if name not in ("hospital",)))
-    return f"No constraint was put on the training; the smallest group is marked. {shown}"
+    elsewhere = " Hospitals: item 12d." if "hospital" in _variables(facts) else ""
+    return f"No constraint was put on the training; the smallest group is marked. {shown}{elsewhere}"
 
 
 def _output(facts: Facts) -> str:
