@@ -158,7 +158,8 @@ def test_one_process_answers_for_all_names_each_by_itself():
     assert isinstance(two[1], ArtifactError)
     assert "no such version" in str(two[1])
     three = found_each(b"\n".join([*lines, b'{"unreachable": "TimeoutError"}']), 75, 4)
-    assert [type(one).__name__ for one in three] == ["Found", "ArtifactError", "UnreachableError", "UnreachableError"]
+    kinds = ["Found", "VersionRefusedError", "UnreachableError", "UnreachableError"]
+    assert [type(one).__name__ for one in three] == kinds
     assert str(three[3]) == "TimeoutError"
     assert [str(one) for one in found_each(b"", 9, 1)] == ["fetch ended with status 9"]
 
