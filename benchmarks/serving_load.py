@@ -235,7 +235,9 @@ class _Schedule:
     def _send(self) -> None:
         while self._waiting and self.idle:
             # The one that was used last, as pools do: going through all of them would find the state of each cold.
-            self.idle.pop().send(self.source.take(), self._waiting.popleft())
+            wire = self.idle.pop()
+            if wire.lost is None:  # servers close what rests for seconds
+                wire.send(self.source.take(), self._waiting.popleft())
 
     def answered(self, wire: Wire, status: int, body: bytes) -> None:
         now, shot = time.perf_counter(), wire.shot

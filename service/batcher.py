@@ -6,7 +6,8 @@ far longer, take turns.
 
 One thread computes, and one batch at a time. Where the thread rests and a few time steps will take no longer than the
 interpreter would let a thread go on anyway, the event loop computes them itself, once all that arrived with them is in
-the queue: handing so little to a thread and back costs more than computing it.
+the queue: handing so little to a thread and back costs more than computing it. What takes far longer than a batch, and
+would hold all others up, goes to a second thread beside the queue (`aside`); not on a GPU, which has one.
 """
 
 from __future__ import annotations

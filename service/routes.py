@@ -141,7 +141,7 @@ _SCORE_BODY: dict[str, Any] = {
 )
 async def score(request: Request) -> Response:
     """Scores a stay so far; every answer carries the disclaimer."""
-    service = await _service(request)
+    service: Service = request.app.state.service
     body = await read_json(request, seconds=service.settings.body_timeout_s)
     scored, counts = await score_whole(service, body, request)
     request.scope["log"].update(prediction_id=scored.prediction_id, rejected=scored.rejected.total(), **counts)
